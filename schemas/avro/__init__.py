@@ -1,0 +1,1 @@
+"""The Avro schemas, one file a record and version; never edited after a release."""

@@ -1,0 +1,332 @@
+"""Fragments: between the records of a scraper and the value of one Kafka record.
+
+The Avro form (`SnapshotRecord`, `MarketRecord`) is a plain dict, JSON documents
+still as text: what travels, and what goes into PostgreSQL without being built
+into dataclasses again.
+"""
+
+import json
+import uuid
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from io import BytesIO
+from typing import Any, TypedDict
+
+import fastavro
+
+from .content_hash import content_hash
+from .errors import DecodeError, InvalidRecordError
+from .framing import CURRENT_SCHEMA, frame, split_frame, writer_schema
+from .json_document import encode_document
+from .records import (
+    CompetitorSnapshotWriteData,
+    MarketWriteData,
+    SnapshotWriteData,
+)
+from .wire import Kind
+
+__all__ = [
+    "ConfirmationRecord",
+    "EventWrites",
+    "MarketRecord",
+    "SnapshotPart",
+    "SnapshotRecord",
+    "crc32_text",
+    "decode",
+    "decoded_hash",
+    "encode",
+    "snapshot_from_record",
+    "snapshot_part",
+]
+
+AnySnapshot = SnapshotWriteData | CompetitorSnapshotWriteData
+
+# Upper bounds of what Avro adds to the text of a market and of a snapshot:
+# 8 fields with a union branch (1), a length (5) or a double (8); ids and times (10).
+_MARKET_FRAME_BYTES = 72
+_SNAPSHOT_FRAME_BYTES = 80
+
+
+class MarketRecord(TypedDict):
+    """One market in the Avro form."""
+
+    betpawa_market_id: str
+    betpawa_market_name: str
+    line: float | None
+    handicap_type: str | None
+    handicap_home: float | None
+    handicap_away: float | None
+    outcomes: str
+    market_groups: str | None
+
+
+class SnapshotRecord(TypedDict):
+    """One snapshot in the Avro form; its event is the fragment's."""
+
+    bookmaker_id: int | None
+    captured_at: datetime
+    scrape_run_id: int | None
+    content_hash: int
+    raw_response: str | None
+    markets: list[MarketRecord]
+
+
+class ConfirmationRecord(TypedDict):
+    """Names a snapshot of the fragment's event that is still current."""
+
+    bookmaker_id: int | None
+    captured_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class EventWrites:
+    """One fragment: the writes of one batch to one event (or by plain ids)."""
+
+    batch_id: uuid.UUID
+    batch_index: int
+    batch_count: int | None
+    fragment_index: int
+    fragment_count: int
+    scrape_run_id: int | None
+    kind: Kind
+    event_id: int | None
+    snapshots: Sequence[SnapshotRecord]
+    confirmed_at: datetime | None
+    confirmations: Sequence[ConfirmationRecord]
+    unchanged_ids: Sequence[int]
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotPart:
+    """A snapshot ready to be put into a fragment.
+
+    `size_bytes` is an upper bound of its encoded size; `replaced` counts the
+    characters of its documents that became U+FFFD.
+    """
+
+    kind: Kind
+    event_id: int
+    record: SnapshotRecord
+    size_bytes: int
+    replaced: int
+
+
+def snapshot_part(snapshot: AnySnapshot, *, raw_response: bool = True) -> SnapshotPart:
+    """Encode the documents of a stamped snapshot and hash it.
+
+    CPU only: about 3 ms for 170 markets and 50 KB of raw response.
+
+    Raises:
+        InvalidRecordError: a document cannot be JSON, or `captured_at` is None.
+    """
+    if snapshot.captured_at is None:
+        raise InvalidRecordError("captured_at", "is not stamped")
+    markets: list[MarketRecord] = []
+    hashed: list[list[Any]] = []
+    size = _SNAPSHOT_FRAME_BYTES
+    replaced = 0
+    for index, market in enumerate(snapshot.markets):
+        record, fields, count = _market_record(market, index)
+        markets.append(record)
+        hashed.append(fields)
+        replaced += count
+        size += _market_bytes(record)
+    raw = None
+    if raw_response and snapshot.raw_response is not None:
+        raw, count, _ = encode_document("raw_response", snapshot.raw_response)
+        replaced += count
+        size += _text_bytes(raw)
+    kind, event_id, bookmaker_id = _identity(snapshot)
+    ids = (event_id,) if bookmaker_id is None else (event_id, bookmaker_id)
+    made: SnapshotRecord = {
+        "bookmaker_id": bookmaker_id,
+        "captured_at": snapshot.captured_at,
+        "scrape_run_id": snapshot.scrape_run_id,
+        "content_hash": content_hash(kind.value, ids, snapshot.captured_at, hashed),
+        "raw_response": raw,
+        "markets": markets,
+    }
+    return SnapshotPart(kind, event_id, made, size, replaced)
+
+
+def encode(fragment: EventWrites) -> bytes:
+    """The framed value of a fragment in the current schema. CPU only.
+
+    Raises:
+        InvalidRecordError: a value that the schema cannot hold.
+    """
+    body = BytesIO()
+    body.write(frame())
+    record = {
+        "batch_id": fragment.batch_id,
+        "batch_index": fragment.batch_index,
+        "batch_count": fragment.batch_count,
+        "fragment_index": fragment.fragment_index,
+        "fragment_count": fragment.fragment_count,
+        "scrape_run_id": fragment.scrape_run_id,
+        "kind": fragment.kind.name,
+        "event_id": fragment.event_id,
+        "snapshots": fragment.snapshots,
+        "confirmed_at": fragment.confirmed_at,
+        "confirmations": fragment.confirmations,
+        "unchanged_ids": fragment.unchanged_ids,
+    }
+    try:
+        fastavro.schemaless_writer(body, writer_schema(CURRENT_SCHEMA), record)
+    except (ValueError, TypeError, OverflowError) as error:
+        raise InvalidRecordError("fragment", f"does not fit the Avro schema: {error}") from error
+    return body.getvalue()
+
+
+def decode(value: bytes) -> EventWrites:
+    """The fragment of a framed value, of any schema ever shipped. CPU only.
+
+    Raises:
+        DecodeError: the bytes are not one whole, consistent fragment.
+    """
+    schema, start = split_frame(value)
+    body = BytesIO(value)
+    body.seek(start)
+    try:
+        record = fastavro.schemaless_reader(body, schema, None)
+    except MemoryError:  # the machine's trouble, not the record's
+        raise
+    except Exception as error:
+        # Whatever fastavro raises over foreign bytes (EOFError, IndexError,
+        # UnicodeDecodeError, OverflowError, ...): they are no fragment.
+        raise DecodeError(f"cannot be decoded: {type(error).__name__}: {error}") from error
+    if body.tell() != len(value):
+        raise DecodeError(f"{len(value) - body.tell()} bytes are left over behind the fragment")
+    if not isinstance(record, dict):
+        raise DecodeError("is not a record")
+    fragment = EventWrites(**{**record, "kind": Kind[record["kind"]]})
+    _check_consistent(fragment)
+    return fragment
+
+
+def snapshot_from_record(kind: Kind, event_id: int, record: SnapshotRecord) -> AnySnapshot:
+    """The dataclass of a decoded snapshot, for tools and tests.
+
+    Raises:
+        InvalidRecordError: a value that no scraper could have built.
+        ValueError: a document that is no JSON.
+    """
+    markets = tuple(
+        MarketWriteData(
+            **{
+                **market,
+                "outcomes": json.loads(market["outcomes"]),
+                "market_groups": _loads_optional(market["market_groups"]),
+            }
+        )
+        for market in record["markets"]
+    )
+    raw = _loads_optional(record["raw_response"])
+    captured_at, run = record["captured_at"], record["scrape_run_id"]
+    if kind is Kind.COMPETITOR:
+        return CompetitorSnapshotWriteData(event_id, run, raw, markets, captured_at)
+    bookmaker_id = record["bookmaker_id"]
+    if bookmaker_id is None:
+        raise InvalidRecordError("bookmaker_id", "is missing")
+    return SnapshotWriteData(event_id, bookmaker_id, run, raw, markets, captured_at)
+
+
+def decoded_hash(kind: Kind, event_id: int, record: SnapshotRecord) -> int:
+    """The content hash of a decoded snapshot, made anew from its content."""
+    bookmaker_id = record["bookmaker_id"]
+    ids = (event_id,) if bookmaker_id is None else (event_id, bookmaker_id)
+    markets = [
+        [
+            market["betpawa_market_id"],
+            market["betpawa_market_name"],
+            market["line"],
+            market["handicap_type"],
+            market["handicap_home"],
+            market["handicap_away"],
+            json.loads(market["outcomes"]),
+            _loads_optional(market["market_groups"]),
+        ]
+        for market in record["markets"]
+    ]
+    return content_hash(kind.value, ids, record["captured_at"], markets)
+
+
+def crc32_text(value: bytes) -> bytes:
+    """The value of the CRC-32 header."""
+    return b"%08x" % zlib.crc32(value)
+
+
+def _identity(snapshot: AnySnapshot) -> tuple[Kind, int, int | None]:
+    if isinstance(snapshot, SnapshotWriteData):
+        return Kind.BETPAWA, snapshot.event_id, snapshot.bookmaker_id
+    return Kind.COMPETITOR, snapshot.competitor_event_id, None
+
+
+def _market_record(market: MarketWriteData, index: int) -> tuple[MarketRecord, list[Any], int]:
+    try:
+        outcomes, replaced, outcomes_said = encode_document("outcomes", market.outcomes)
+        groups, groups_said = None, None
+        if market.market_groups is not None:
+            groups, count, groups_said = encode_document("market_groups", market.market_groups)
+            replaced += count
+    except InvalidRecordError as error:
+        raise InvalidRecordError(f"markets[{index}].{error.field}", error.problem) from error
+    record: MarketRecord = {
+        "betpawa_market_id": market.betpawa_market_id,
+        "betpawa_market_name": market.betpawa_market_name,
+        "line": market.line,
+        "handicap_type": market.handicap_type,
+        "handicap_home": market.handicap_home,
+        "handicap_away": market.handicap_away,
+        "outcomes": outcomes,
+        "market_groups": groups,
+    }
+    fields = [
+        market.betpawa_market_id,
+        market.betpawa_market_name,
+        market.line,
+        market.handicap_type,
+        market.handicap_home,
+        market.handicap_away,
+        outcomes_said,
+        groups_said,
+    ]
+    return record, fields, replaced
+
+
+def _market_bytes(record: MarketRecord) -> int:
+    return (
+        _MARKET_FRAME_BYTES
+        + _text_bytes(record["betpawa_market_id"])
+        + _text_bytes(record["betpawa_market_name"])
+        + _text_bytes(record["handicap_type"] or "")
+        + _text_bytes(record["outcomes"])
+        + _text_bytes(record["market_groups"] or "")
+    )
+
+
+def _text_bytes(text: str) -> int:
+    return len(text) if text.isascii() else len(text.encode())
+
+
+def _loads_optional(text: str | None) -> Any:
+    return None if text is None else json.loads(text)
+
+
+def _check_consistent(fragment: EventWrites) -> None:
+    """What the Avro schema cannot say, and the tables rely on."""
+    keyed = bool(fragment.snapshots or fragment.confirmations)
+    if keyed and fragment.event_id is None:
+        raise DecodeError("has snapshots or confirmations, and no event_id")
+    if fragment.confirmed_at is None and (fragment.confirmations or fragment.unchanged_ids):
+        raise DecodeError("has confirmations, and no confirmed_at")
+    if fragment.kind is Kind.BETPAWA:
+        for member in (*fragment.snapshots, *fragment.confirmations):
+            if member["bookmaker_id"] is None:
+                raise DecodeError("has a BetPawa snapshot or confirmation without bookmaker_id")
+    if not 0 <= fragment.fragment_index < fragment.fragment_count:
+        raise DecodeError(
+            f"says it is fragment {fragment.fragment_index} of {fragment.fragment_count}"
+        )

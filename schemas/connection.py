@@ -1,0 +1,74 @@
+"""How to reach Kafka: the same for producer, consumer and admin client."""
+
+import ssl
+from dataclasses import dataclass, field
+from typing import Any
+
+from .errors import ConfigurationError
+
+__all__ = ["KafkaConnection"]
+
+_PROTOCOLS = ("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL")
+
+
+@dataclass(frozen=True)
+class KafkaConnection:
+    """Address and credentials; the secrets are not in its `repr`.
+
+    Raises:
+        ConfigurationError: an unknown protocol, or SASL without user and password.
+    """
+
+    bootstrap_servers: str = "localhost:9092"
+    security_protocol: str = "PLAINTEXT"
+    sasl_mechanism: str = "SCRAM-SHA-512"
+    sasl_username: str | None = None
+    sasl_password: str | None = field(default=None, repr=False)
+    ssl_cafile: str | None = None
+    ssl_certfile: str | None = None
+    ssl_keyfile: str | None = None
+    ssl_keyfile_password: str | None = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        if self.security_protocol not in _PROTOCOLS:
+            raise ConfigurationError(
+                f"security protocol {self.security_protocol!r} is not one of "
+                f"{', '.join(_PROTOCOLS)}"
+            )
+        if self.security_protocol.startswith("SASL") and not (
+            self.sasl_username and self.sasl_password
+        ):
+            raise ConfigurationError(
+                f"security protocol {self.security_protocol} needs a SASL user name and password"
+            )
+
+    def client_options(self) -> dict[str, Any]:
+        """Keyword arguments for any aiokafka client. Reads the certificate files.
+
+        Raises:
+            ConfigurationError: a certificate or key that cannot be read.
+        """
+        options: dict[str, Any] = {
+            "bootstrap_servers": self.bootstrap_servers,
+            "security_protocol": self.security_protocol,
+        }
+        if self.security_protocol.startswith("SASL"):
+            options |= {
+                "sasl_mechanism": self.sasl_mechanism,
+                "sasl_plain_username": self.sasl_username,
+                "sasl_plain_password": self.sasl_password,
+            }
+        if self.security_protocol.endswith("SSL"):
+            options["ssl_context"] = self._ssl_context()
+        return options
+
+    def _ssl_context(self) -> ssl.SSLContext:
+        try:
+            context = ssl.create_default_context(cafile=self.ssl_cafile)
+            if self.ssl_certfile is not None:
+                context.load_cert_chain(
+                    self.ssl_certfile, self.ssl_keyfile, self.ssl_keyfile_password
+                )
+        except (OSError, ssl.SSLError) as error:
+            raise ConfigurationError(f"the TLS files for Kafka cannot be read: {error}") from error
+        return context

@@ -1,0 +1,108 @@
+"""JSON documents: what may be in them, and their text on the wire.
+
+Allowed are str keys, lists, dicts, str, bool, int, finite float and None, to a
+depth of `MAX_DEPTH`. NUL characters and lone surrogates, which `jsonb` cannot
+hold, become U+FFFD and are counted.
+"""
+
+import json
+from typing import Any
+
+from .errors import InvalidRecordError
+
+__all__ = ["MAX_DEPTH", "encode_document"]
+
+# Far above real odds (depth 6) and far below what ends Python's JSON encoder
+# (its recursion limit, about 1,000) and PostgreSQL's parser (54001).
+MAX_DEPTH = 200
+
+_SCALARS = frozenset({str, int, float, bool, type(None)})
+_encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
+
+
+def encode_document(field: str, document: Any) -> tuple[str, int, Any]:
+    """Encode one JSON document.
+
+    Returns:
+        Its text, how many characters were replaced by U+FFFD, and the document
+        as the text says it (the same object where nothing was replaced).
+
+    Raises:
+        InvalidRecordError: something in it is not JSON; names the path.
+    """
+    if not isinstance(document, (dict, list)):
+        raise InvalidRecordError(field, f"must be a list or a dict, not {type(document).__name__}")
+    _check(document, field, 1)
+    try:
+        text = _encode(document)
+    except ValueError as error:  # not finite, or an int of thousands of digits
+        raise InvalidRecordError(field, f"cannot be JSON: {error}") from error
+    # The escape of NUL may also be a backslash before "u0000"; cleaning decides.
+    if "\\u0000" not in text and (text.isascii() or _is_unicode(text)):
+        return text, 0, document
+    cleaned, replaced = _clean(document)
+    return (_encode(cleaned), replaced, cleaned) if replaced else (text, 0, document)
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _check(value: dict[Any, Any] | list[Any], path: str, depth: int) -> None:
+    if depth > MAX_DEPTH:
+        raise InvalidRecordError(path[:200], f"is nested deeper than {MAX_DEPTH}")
+    if isinstance(value, dict):
+        for key, member in value.items():
+            if type(key) is not str and not isinstance(key, str):
+                raise InvalidRecordError(
+                    path, f"has a key that is {type(key).__name__}; keys must be str"
+                )
+            if type(member) not in _SCALARS:
+                _check_member(member, f"{path}.{key}", depth)
+    else:
+        for index, member in enumerate(value):
+            if type(member) not in _SCALARS:
+                _check_member(member, f"{path}[{index}]", depth)
+
+
+def _check_member(member: object, path: str, depth: int) -> None:
+    if isinstance(member, (dict, list)):
+        _check(member, path, depth + 1)
+    elif not isinstance(member, (str, int, float)):
+        raise InvalidRecordError(path, f"cannot be JSON: it is {type(member).__name__}")
+
+
+def _clean(value: Any) -> tuple[Any, int]:
+    """Rebuild the document with U+FFFD for what PostgreSQL cannot hold."""
+    if isinstance(value, str):
+        return _clean_text(value)
+    if isinstance(value, list):
+        members = [_clean(member) for member in value]
+        return [member for member, _ in members], sum(count for _, count in members)
+    if not isinstance(value, dict):
+        return value, 0
+    cleaned: dict[str, Any] = {}
+    replaced = 0
+    for key, member in value.items():
+        new_key, in_key = _clean_text(key)
+        new_member, in_member = _clean(member)
+        cleaned[new_key] = new_member
+        replaced += in_key + in_member
+    return cleaned, replaced
+
+
+def _clean_text(text: str) -> tuple[str, int]:
+    bad = sum(1 for character in text if character == "\0" or "\ud800" <= character <= "\udfff")
+    if not bad:
+        return text, 0
+    return (
+        "".join(
+            "�" if character == "\0" or "\ud800" <= character <= "\udfff" else character
+            for character in text
+        ),
+        bad,
+    )
