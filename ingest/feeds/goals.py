@@ -7,10 +7,10 @@ handicaps, and many goals in over/under are many goals in the correct score.
 """
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import product
 
-__all__ = ["GRIDS", "MATCH_TYPES", "Grid", "Match"]
+__all__ = ["MATCH_TYPES", "Grid", "Match"]
 
 # A share of each side's goals falls into the first half (seen in any league table).
 FIRST_HALF = 0.45
@@ -40,18 +40,18 @@ MATCH_TYPES: tuple[tuple[float, float], ...] = (
 
 @dataclass(frozen=True, slots=True)
 class Grid:
-    """The joint distribution of two counts: `(home, away, probability)` cells that sum to 1."""
+    """The joint distribution of two counts: the chances of the scores, which sum to 1.
 
-    cells: tuple[tuple[int, int, float], ...]
+    The scores are the same ones in the same order for every match.
+    """
 
-    def chance(self, test: Callable[[int, int], bool]) -> float:
-        """The probability of the scores that pass the test."""
-        return sum(p for home, away, p in self.cells if test(home, away))
+    scores: tuple[tuple[int, int], ...]
+    chances: tuple[float, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """All grids of one match type, by the names in `GRIDS`."""
+    """All grids of one match type: `full`, `first` and `second` half, `corners`, `cards`."""
 
     home_goals: float
     away_goals: float
@@ -71,9 +71,6 @@ class Match:
         return cls(home, away, {name: _grid(*mean) for name, mean in means.items()})
 
 
-GRIDS = ("full", "first", "second", "corners", "cards")
-
-
 def _poisson(mean: float, highest: int) -> list[float]:
     return [math.exp(-mean) * mean**count / math.factorial(count) for count in range(highest + 1)]
 
@@ -82,5 +79,6 @@ def _grid(home_mean: float, away_mean: float, highest: int) -> Grid:
     home, away = _poisson(home_mean, highest), _poisson(away_mean, highest)
     whole = sum(home) * sum(away)  # what lies above `highest` is spread over the rest
     return Grid(
-        tuple((h, a, ph * pa / whole) for h, ph in enumerate(home) for a, pa in enumerate(away))
+        tuple(product(range(highest + 1), range(highest + 1))),
+        tuple(ph * pa / whole for ph, pa in product(home, away)),
     )

@@ -1,0 +1,254 @@
+"""The two workers of a queue: one encodes batches, one sends them.
+
+    add -> [encoder] -> at most two batches encoded ahead -> [sender] -> receipt
+
+Every batch that was added ends in its receipt: written, failed, or aborted.
+"""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import asdict, dataclass, field
+
+from ..schemas.backoff import backoff_seconds
+from ..schemas.errors import DeliveryError, RejectedError
+from ..schemas.records import WriteBatch
+from .destination import Delivery, Destination
+from .estimate import batch_counts, batch_details
+from .receipt import Receipt
+from .say import say
+
+__all__ = ["Entry", "Pipeline", "RetryPolicy"]
+
+ENCODED_AHEAD = 2
+BACKOFF_BASE_SECONDS = 1.0
+BACKOFF_CAP_SECONDS = 4.0
+# An attempt has a deadline of its own; a destination that ignores it is cut off.
+ATTEMPT_GRACE_SECONDS = 5.0
+# What cancelled workers get to leave.
+ABORT_SECONDS = 5.0
+
+
+@dataclass(slots=True, eq=False)
+class Entry:
+    """A batch on its way through the queue."""
+
+    batch: WriteBatch
+    receipt: Receipt
+    size_bytes: int
+    enqueued_at: float
+    delivery: Delivery | None = None
+
+
+@dataclass(slots=True)
+class Counts:
+    """What has happened to batches so far."""
+
+    written: int = 0
+    failed: int = 0
+    retries: int = 0
+
+    def as_dict(self) -> dict[str, int]:
+        """As fields of the queue's statistics."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class RetryPolicy:
+    """How often, how long and with which pauses a batch is tried."""
+
+    attempts: int
+    deadline_seconds: float
+    sleep: Callable[[float], Awaitable[None]]
+    jitter: Callable[[], float]
+    counts: Counts = field(default_factory=Counts)
+
+    def pause_seconds(self, attempt: int) -> float:
+        """How long to wait after that attempt (from 1): 1, 2, 4 s less jitter."""
+        return backoff_seconds(
+            attempt, base=BACKOFF_BASE_SECONDS, cap=BACKOFF_CAP_SECONDS, jitter=self.jitter()
+        )
+
+
+class Pipeline:
+    """Runs the workers; made when the queue starts, used until it has stopped.
+
+    Attributes:
+        unfinished: batches that were added and have not ended, in order.
+        size_bytes: their estimated size.
+        death: why the workers ended when they should not have; else None.
+    """
+
+    def __init__(
+        self, destination: Destination, policy: RetryPolicy, on_death: Callable[[str], None]
+    ) -> None:
+        self.unfinished: dict[Entry, None] = {}
+        self.size_bytes = 0
+        self.death: str | None = None
+        self._destination = destination
+        self._policy = policy
+        self._on_death = on_death
+        self._to_encode: asyncio.Queue[Entry | None] = asyncio.Queue()
+        self._to_send: asyncio.Queue[Entry | None] = asyncio.Queue()
+        self._ahead = asyncio.Semaphore(ENCODED_AHEAD)
+        self._changed = asyncio.Event()
+        self._ending = False
+        self._workers = [
+            self._worker(self._encode_loop(), "oddslog-queue-encoder"),
+            self._worker(self._send_loop(), "oddslog-queue-sender"),
+        ]
+
+    def add(self, entry: Entry) -> None:
+        """Take a batch. Never blocks."""
+        self.unfinished[entry] = None
+        self.size_bytes += entry.size_bytes
+        self._to_encode.put_nowait(entry)
+
+    async def changed(self) -> None:
+        """Wait until a batch has ended, or the pipeline has."""
+        self._changed.clear()
+        await self._changed.wait()
+
+    async def drain(self, deadline_seconds: float) -> None:
+        """Write what was added; add nothing more. Cancels the workers at the deadline."""
+        self._ending = True
+        self._changed.set()  # whoever waits for room must learn of it
+        self._to_encode.put_nowait(None)
+        try:
+            await asyncio.wait(self._workers, timeout=deadline_seconds)
+        finally:
+            for worker in self._workers:
+                worker.cancel()
+        _, left = await asyncio.wait(self._workers, timeout=ABORT_SECONDS)
+        if left:
+            say("error", "write_queue_worker_left", workers=[task.get_name() for task in left])
+
+    def abort(self, reason: str) -> None:
+        """Fail every batch that has not ended, each with its log line. Never blocks."""
+        self._ending = True
+        for worker in self._workers:
+            worker.cancel()
+        for entry in list(self.unfinished):
+            self._fail(entry, DeliveryError(reason))
+        self._changed.set()
+
+    def _worker(self, loop: Awaitable[None], name: str) -> asyncio.Task[None]:
+        task = asyncio.ensure_future(loop)
+        assert isinstance(task, asyncio.Task)  # noqa: S101 - of a coroutine
+        task.set_name(name)
+        task.add_done_callback(self._worker_ended)
+        return task
+
+    def _worker_ended(self, task: "asyncio.Task[None]") -> None:
+        error = None if task.cancelled() else task.exception()
+        if self._ending and error is None:
+            return
+        what = "was cancelled" if task.cancelled() else f"ended: {error!r}"
+        self.death = f"{task.get_name()} {what}"
+        self._on_death(self.death)
+        self.abort(f"the write queue has died: {self.death}")
+
+    async def _encode_loop(self) -> None:
+        while (entry := await self._to_encode.get()) is not None:
+            await self._ahead.acquire()
+            try:
+                entry.delivery = await self._destination.prepare(entry.batch)
+            except Exception as error:
+                self._ahead.release()
+                self._fail(entry, _delivery_error("could not be prepared", error))
+            else:
+                self._to_send.put_nowait(entry)
+        self._to_send.put_nowait(None)
+
+    async def _send_loop(self) -> None:
+        while (entry := await self._to_send.get()) is not None:
+            self._ahead.release()
+            assert entry.delivery is not None  # noqa: S101 - the encoder has set it
+            await self._send(entry, entry.delivery)
+
+    async def _send(self, entry: Entry, delivery: Delivery) -> None:
+        """Try until it is stored or the attempts are used up."""
+        policy = self._policy
+        began = time.perf_counter()
+        for attempt in range(1, policy.attempts + 1):
+            try:
+                async with asyncio.timeout(policy.deadline_seconds + ATTEMPT_GRACE_SECONDS):
+                    await delivery.attempt(policy.deadline_seconds)
+            except RejectedError as error:
+                self._fail(entry, error)
+                return
+            except Exception as error:
+                if attempt == policy.attempts:
+                    # The spool takes the batch here, once there is one.
+                    what = f"was not written in {attempt} attempt(s)"
+                    self._fail(entry, _delivery_error(what, error))
+                    return
+                await self._back_off(entry, attempt, error)
+            else:
+                self._written(entry, attempt, began)
+                return
+
+    async def _back_off(self, entry: Entry, attempt: int, error: Exception) -> None:
+        policy = self._policy
+        policy.counts.retries += 1
+        pause = policy.pause_seconds(attempt)
+        say(
+            "warning",
+            "write_batch_retry",
+            **batch_counts(entry.batch),
+            scrape_run_id=entry.batch.scrape_run_id,
+            attempt=attempt,
+            attempts=policy.attempts,
+            reason=_reason(error),
+            wait_seconds=round(pause, 3),
+        )
+        await policy.sleep(pause)
+
+    def _written(self, entry: Entry, attempts: int, began: float) -> None:
+        if not self._finish(entry):
+            return
+        self._policy.counts.written += 1
+        entry.receipt._resolve()  # noqa: SLF001 - the receipt's other half
+        now = time.perf_counter()
+        say(
+            "info",
+            "write_batch_written",
+            **batch_counts(entry.batch),
+            scrape_run_id=entry.batch.scrape_run_id,
+            write_ms=round((now - began) * 1000, 1),
+            queue_ms=round((began - entry.enqueued_at) * 1000, 1),
+            attempts=attempts,
+        )
+
+    def _fail(self, entry: Entry, error: DeliveryError) -> None:
+        if not self._finish(entry):
+            return
+        self._policy.counts.failed += 1
+        entry.receipt._fail(error)  # noqa: SLF001 - the receipt's other half
+        rejected = isinstance(error, RejectedError)
+        say(
+            "error",
+            "write_batch_rejected" if rejected else "write_batch_failed",
+            **batch_details(entry.batch),
+            reason=str(error),
+            **(entry.delivery.describe() if entry.delivery is not None else {}),
+        )
+
+    def _finish(self, entry: Entry) -> bool:
+        """Free the batch's room; whether it had not ended before."""
+        if entry not in self.unfinished:
+            return False
+        del self.unfinished[entry]
+        self.size_bytes -= entry.size_bytes
+        self._changed.set()
+        return True
+
+
+def _delivery_error(what: str, error: Exception) -> DeliveryError:
+    failure = DeliveryError(f"the batch {what}: {_reason(error)}")
+    failure.__cause__ = error
+    return failure
+
+
+def _reason(error: Exception) -> str:
+    return str(error) or type(error).__name__

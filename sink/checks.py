@@ -1,0 +1,86 @@
+"""What the tables' columns can tell before the database is asked. Pure.
+
+The limits come from reflection, so a wider column is simply a wider limit.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from ..schemas.wire import Kind
+from .items import ConfirmationItem, SnapshotItem
+
+__all__ = ["ColumnLimits", "Problem", "check_confirmation", "check_snapshot"]
+
+INT4_MAX = 2**31 - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """A value that its column cannot hold."""
+
+    field: str
+    message: str
+
+
+@dataclass(frozen=True)
+class ColumnLimits:
+    """The limits of one kind's tables.
+
+    `text_lengths` has the characters a column of the market table takes (absent:
+    unlimited); `parents` the tables that a column of the snapshots refers to.
+    """
+
+    text_lengths: Mapping[str, int]
+    parents: Mapping[str, str]
+
+
+def check_snapshot(snapshot: SnapshotItem, limits: ColumnLimits) -> Problem | None:
+    """The first thing in a snapshot that its tables cannot hold, or None."""
+    data = snapshot.data
+    problem = _check_key(snapshot) or _check_int("scrape_run_id", data["scrape_run_id"])
+    if problem is not None:
+        return problem
+    lengths = limits.text_lengths
+    id_length = lengths.get("betpawa_market_id", _UNLIMITED)
+    name_length = lengths.get("betpawa_market_name", _UNLIMITED)
+    type_length = lengths.get("handicap_type", _UNLIMITED)
+    for index, market in enumerate(data["markets"]):
+        # Each market of each snapshot comes by here: no call unless one is too long.
+        handicap_type = market["handicap_type"]
+        if (
+            len(market["betpawa_market_id"]) > id_length
+            or len(market["betpawa_market_name"]) > name_length
+            or (handicap_type is not None and len(handicap_type) > type_length)
+        ):
+            return _too_long(index, dict(market), lengths)
+    return None
+
+
+def check_confirmation(confirmation: ConfirmationItem) -> Problem | None:
+    """The first id of a confirmation that its tables cannot hold, or None."""
+    return _check_key(confirmation)
+
+
+_UNLIMITED = 2**31
+
+
+def _check_key(item: SnapshotItem | ConfirmationItem) -> Problem | None:
+    event = "event_id" if item.kind is Kind.BETPAWA else "competitor_event_id"
+    return _check_int(event, item.key.event_id) or _check_int("bookmaker_id", item.key.bookmaker_id)
+
+
+def _check_int(field: str, value: int | None) -> Problem | None:
+    if value is None or -INT4_MAX - 1 <= value <= INT4_MAX:
+        return None
+    return Problem(field, f"{field} {value} is out of the range of an integer column")
+
+
+def _too_long(index: int, market: Mapping[str, object], lengths: Mapping[str, int]) -> Problem:
+    for column, length in lengths.items():
+        value = market.get(column)
+        if isinstance(value, str) and len(value) > length:
+            return Problem(
+                f"markets[{index}].{column}",
+                f"{column} has {len(value)} characters, its column takes {length}",
+            )
+    raise AssertionError("only called for a market that is too long")

@@ -1,0 +1,178 @@
+"""PostgreSQL: the engine, its sessions' time-outs, COPY, what the tables can hold."""
+
+import re
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+from sqlalchemy import event, make_url, text
+from sqlalchemy.exc import ArgumentError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+
+from ..schemas.errors import ConfigurationError
+from ..schemas.wire import Kind
+from . import sql
+from .checks import ColumnLimits
+from .errors import CopyEncodeError, NotMigratedError
+
+__all__ = [
+    "PRE_COMMIT_STATEMENT_TIMEOUT_SECONDS",
+    "TRANSACTION_TIMEOUT_SECONDS",
+    "copy_rows",
+    "make_engine",
+    "masked_url",
+    "read_limits",
+    "savepoint",
+]
+
+# A transaction of one poll takes a second; five minutes is far above what a slow
+# disk makes of it, and below the age at which a forgotten lock becomes a problem.
+TRANSACTION_TIMEOUT_SECONDS = 300
+PRE_COMMIT_STATEMENT_TIMEOUT_SECONDS = 240
+_LOCK_TIMEOUT_SECONDS = 30
+_IDLE_IN_TRANSACTION_TIMEOUT_SECONDS = 60
+_CONNECT_TIMEOUT_SECONDS = 10
+_HAS_TRANSACTION_TIMEOUT = 170000  # server_version_num: new in PostgreSQL 17
+
+
+def make_engine(
+    database_url: str, *, schema: str = "public", application_name: str = "oddslog"
+) -> AsyncEngine:
+    """An engine for the sink and the operator's commands. Does not connect.
+
+    Sessions are READ COMMITTED, find the tables in `schema`, carry
+    `application_name`, and have time-outs for locks, statements, idle
+    transactions and (PostgreSQL 17) whole transactions.
+
+    Raises:
+        ConfigurationError: not a PostgreSQL URL, or a schema that is no name.
+    """
+    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]{0,62}", schema):
+        raise ConfigurationError(f"database schema {schema!r} is not a plain name")
+    engine = create_async_engine(
+        _driver_url(database_url),
+        isolation_level="READ COMMITTED",
+        # The writer, the positions, the sweep; one spare for a slow close.
+        pool_size=2,
+        max_overflow=3,
+        pool_pre_ping=True,
+        connect_args={
+            "timeout": _CONNECT_TIMEOUT_SECONDS,
+            "server_settings": {
+                "application_name": application_name,
+                "search_path": schema,
+                "timezone": "UTC",
+                "lock_timeout": f"{_LOCK_TIMEOUT_SECONDS}s",
+                "statement_timeout": f"{PRE_COMMIT_STATEMENT_TIMEOUT_SECONDS}s",
+                "idle_in_transaction_session_timeout": f"{_IDLE_IN_TRANSACTION_TIMEOUT_SECONDS}s",
+            },
+        },
+    )
+    event.listen(engine.sync_engine, "connect", _set_transaction_timeout)
+    return engine
+
+
+def _driver_url(database_url: str) -> Any:
+    try:
+        url = make_url(database_url)
+    except ArgumentError:
+        # The URL itself is not repeated: it may hold a password.
+        raise ConfigurationError(
+            "the database URL cannot be parsed; it should look like "
+            "postgresql://user:password@host:5432/name"
+        ) from None
+    if url.get_backend_name() != "postgresql":
+        raise ConfigurationError(
+            f"the database URL is for {url.get_backend_name()}; oddslog writes to postgresql://"
+        )
+    return url.set(drivername="postgresql+asyncpg")
+
+
+def masked_url(database_url: str) -> str:
+    """The URL without its password, for people to read."""
+    try:
+        return make_url(database_url).render_as_string(hide_password=True)
+    except ArgumentError:
+        return "(not a URL)"
+
+
+def _set_transaction_timeout(dbapi_connection: Any, _record: object) -> None:
+    version = dbapi_connection.driver_connection.get_server_version()
+    if version.major * 10000 >= _HAS_TRANSACTION_TIMEOUT:
+        cursor = dbapi_connection.cursor()
+        cursor.execute(f"SET transaction_timeout = '{TRANSACTION_TIMEOUT_SECONDS}s'")
+        cursor.close()
+        dbapi_connection.commit()
+
+
+@asynccontextmanager
+async def savepoint(connection: AsyncConnection) -> AsyncIterator[None]:
+    """A savepoint around the block: released at its end, rolled back to on an error."""
+    async with connection.begin_nested():
+        yield
+
+
+async def copy_rows(
+    connection: AsyncConnection,
+    table: str,
+    columns: Sequence[str],
+    rows: Iterable[Sequence[object]],
+) -> None:
+    """COPY rows into a table, inside the connection's running transaction.
+
+    Raises:
+        CopyEncodeError: the driver could not encode a value.
+        RuntimeError: no transaction is open; the rows would be committed at once.
+    """
+    raw = await connection.get_raw_connection()
+    driver = raw.driver_connection
+    if driver is None or not driver.is_in_transaction():
+        raise RuntimeError("COPY outside a transaction would commit by itself")
+    try:
+        await driver.copy_records_to_table(table, records=rows, columns=columns)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise CopyEncodeError(f"{table}: {type(error).__name__}: {error}") from error
+
+
+async def read_limits(connection: AsyncConnection) -> dict[Kind, ColumnLimits]:
+    """What the columns of the tables can hold, by reflection.
+
+    Raises:
+        NotMigratedError: a table is missing.
+    """
+    limits = {}
+    for kind in Kind:
+        statements = sql.snapshot_statements(kind)
+        lengths = await _text_lengths(connection, statements.markets_table)
+        parents = await _parents(connection, statements.snapshots_table)
+        limits[kind] = ColumnLimits(lengths, parents)
+    return limits
+
+
+async def _text_lengths(connection: AsyncConnection, table: str) -> Mapping[str, int]:
+    rows = await connection.execute(
+        text(
+            "SELECT attname, atttypmod - 4 AS length FROM pg_attribute"
+            " WHERE attrelid = to_regclass(CAST(:table AS text)) AND attnum > 0"
+            " AND NOT attisdropped"
+        ),
+        {"table": table},
+    )
+    columns = rows.all()
+    if not columns:
+        raise NotMigratedError(f"table {table} is not there; run: oddslog migrate")
+    return {row.attname: row.length for row in columns if row.length > 0}
+
+
+async def _parents(connection: AsyncConnection, table: str) -> Mapping[str, str]:
+    rows = await connection.execute(
+        text(
+            "SELECT a.attname AS column, c.confrelid::regclass::text AS parent"
+            " FROM pg_constraint AS c"
+            " JOIN pg_attribute AS a ON a.attrelid = c.conrelid AND a.attnum = c.conkey[1]"
+            " WHERE c.conrelid = to_regclass(CAST(:table AS text)) AND c.contype = 'f'"
+            " AND cardinality(c.conkey) = 1"
+        ),
+        {"table": table},
+    )
+    return {row.column: row.parent for row in rows}

@@ -1,0 +1,111 @@
+"""Opening a sink: check what it stands on, then put it together."""
+
+from dataclasses import dataclass, field, replace
+
+import structlog
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from ..schemas.connection import KafkaConnection
+from ..schemas.errors import ConfigurationError, UnreachableError
+from ..schemas.wire import DEFAULT_GROUP, DEFAULT_TOPIC, Kind
+from .checks import ColumnLimits
+from .classify import sqlstate_of
+from .consumer import LogConsumer
+from .database import read_limits
+from .ledger import LogIdentity
+from .migrate import check_migrated
+from .service import Sink, SinkOptions
+from .topics import TopicDescription, describe_topic, topic_problems, topic_warnings
+
+__all__ = ["SinkSource", "check_database", "check_topic", "open_sink"]
+
+log = structlog.get_logger("oddslog.sink")
+
+_CANNOT_CONNECT = "PostgreSQL does not answer (address, or the server is down)"
+
+
+@dataclass(frozen=True)
+class SinkSource:
+    """Where a sink reads."""
+
+    connection: KafkaConnection = field(default_factory=KafkaConnection)
+    topic: str = DEFAULT_TOPIC
+    group: str = DEFAULT_GROUP
+    session_timeout_seconds: float = 45.0
+
+
+async def open_sink(engine: AsyncEngine, source: SinkSource, options: SinkOptions) -> Sink:
+    """A sink that is ready to `run`; nothing is read or written yet.
+
+    Raises:
+        UnreachableError: Kafka or PostgreSQL does not answer.
+        ConfigurationError: no such topic, or one that is no log; a database that
+            is not migrated, or refuses the user.
+    """
+    limits = await check_database(engine)
+    topic = await check_topic(source.connection, source.topic)
+    if topic.retention_ms > 0 and options.retention_seconds is None:
+        options = replace(options, retention_seconds=topic.retention_ms / 1000)
+    consumer = LogConsumer(
+        source.connection,
+        source.topic,
+        source.group,
+        fetch_bytes=max(options.poll_bytes, topic.max_message_bytes),
+        session_timeout_seconds=source.session_timeout_seconds,
+    )
+    identity = LogIdentity(topic.cluster_id, topic.topic, topic.partitions)
+    return Sink(engine, consumer, identity, limits, options)
+
+
+async def check_topic(connection: KafkaConnection, topic: str) -> TopicDescription:
+    """The topic, if it can be a log; weaknesses are logged.
+
+    Raises:
+        UnreachableError: no broker answers.
+        ConfigurationError: it is not there, or cannot be a log.
+    """
+    described = await describe_topic(connection, topic)
+    if described is None:
+        raise ConfigurationError(
+            f"topic {topic} is not there; run: oddslog topics --create (or name another with"
+            " ODDSLOG_TOPIC)"
+        )
+    problems = topic_problems(described)
+    if problems:
+        raise ConfigurationError(problems[0])
+    for warning in topic_warnings(described):
+        log.warning("topic_weakness", problem=warning)
+    return described
+
+
+async def check_database(engine: AsyncEngine) -> dict[Kind, ColumnLimits]:
+    """What the tables can hold, if the database is migrated.
+
+    Raises:
+        UnreachableError: PostgreSQL does not answer.
+        ConfigurationError: not migrated, no such database, wrong user or password.
+    """
+    try:
+        async with engine.connect() as connection:
+            await check_migrated(connection)
+            return await read_limits(connection)
+    except (DBAPIError, OSError, TimeoutError) as error:
+        raise _connection_error(error, engine) from error
+    except Exception as error:
+        # The driver raises its own errors while it connects.
+        if sqlstate_of(error) is None:
+            raise
+        raise _connection_error(error, engine) from error
+
+
+def _connection_error(error: BaseException, engine: AsyncEngine) -> Exception:
+    place = engine.url.render_as_string(hide_password=True)
+    sqlstate = sqlstate_of(error) or ""
+    if sqlstate.startswith("28"):
+        return ConfigurationError(f"{place}: PostgreSQL refuses this user or password")
+    if sqlstate == "3D000":
+        return ConfigurationError(f"{place}: there is no such database; create it first")
+    if sqlstate.startswith("42"):
+        return ConfigurationError(f"{place}: the user lacks a right (SQLSTATE {sqlstate})")
+    return UnreachableError(f"{place}: {_CANNOT_CONNECT}")

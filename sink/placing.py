@@ -1,0 +1,135 @@
+"""Placing: from a fresh assignment to a partition that is read on.
+
+Runs outside the rebalance callbacks, because it waits for the database and for
+Kafka. Everything it decides is in `positions.py`; it only asks and writes down.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import structlog
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from .ledger import (
+    LogIdentity,
+    add_rows,
+    mark_went_back,
+    move_over_gap,
+    read_rows,
+    register_log,
+)
+from .positions import Gap, LogRange, Placement, first_offset, place
+
+__all__ = ["LogEnds", "Placed", "PlacingOptions", "place_partitions"]
+
+log = structlog.get_logger("oddslog.sink")
+
+
+class LogEnds(Protocol):
+    """What placing asks of Kafka."""
+
+    async def ranges(self, partitions: range) -> dict[int, LogRange]:
+        """What the log holds of each partition now."""
+
+    async def committed(self, partitions: range) -> dict[int, int | None]:
+        """The group's offsets."""
+
+
+@dataclass(frozen=True)
+class PlacingOptions:
+    """What the operator allows.
+
+    `start` is the first offset of partitions that have no row yet: `earliest`
+    (a gap where that is not 0), or `latest`.
+    """
+
+    accept_gap: bool = False
+    start: str | None = None
+
+
+@dataclass(frozen=True)
+class Placed:
+    """Where each partition of the log is read on."""
+
+    log_id: int
+    placements: Mapping[int, Placement] = field(default_factory=dict)
+
+
+async def place_partitions(
+    engine: AsyncEngine, log_ends: LogEnds, identity: LogIdentity, options: PlacingOptions
+) -> Placed:
+    """Place every partition of the log, in one transaction of its own.
+
+    All of them and not only those of this member: rows, plain-id floors and the
+    mark of a restored database have to be of one moment.
+
+    Raises:
+        ProtectionError: a gap, or not the log that filled this database.
+        Whatever Kafka and PostgreSQL raise.
+    """
+    partitions = range(identity.partition_count)
+    # The order matters while another member still writes: the group's offsets are
+    # asked before the ledger and the log's ends after it, so that neither a group
+    # ahead of the ledger nor a ledger ahead of the log is ever seen by mistake.
+    committed = await log_ends.committed(partitions)
+    async with engine.begin() as connection:
+        log_id = await register_log(connection, identity)
+        rows = await read_rows(connection, log_id)
+        ranges = await log_ends.ranges(partitions)
+        ends = {partition: log_range.end for partition, log_range in ranges.items()}
+        missing = {p: ranges[p] for p in partitions if p not in rows}
+        if missing:
+            starts = {p: _start(p, log_range, options) for p, log_range in missing.items()}
+            await add_rows(connection, log_id, starts, ends, first_time=not rows)
+            rows = await read_rows(connection, log_id)
+        placements = {}
+        for partition in partitions:
+            placements[partition] = place(
+                rows[partition],
+                ranges[partition],
+                committed=committed[partition],
+                accept_gap=options.accept_gap,
+            )
+            await _accept_gap(connection, log_id, partition, placements[partition].gap)
+        if any(placement.went_back for placement in placements.values()):
+            await mark_went_back(connection, log_id, ends)
+    _report(placements, committed)
+    return Placed(log_id, placements)
+
+
+def _start(partition: int, log_range: LogRange, options: PlacingOptions) -> tuple[int, Gap | None]:
+    explicit = {"earliest": log_range.start, "latest": log_range.end}.get(options.start or "")
+    start, gap = first_offset(partition, log_range, accept_gap=options.accept_gap, start=explicit)
+    if gap is not None:
+        _log_gap(partition, gap)
+    return start, gap
+
+
+async def _accept_gap(
+    connection: AsyncConnection, log_id: int, partition: int, gap: Gap | None
+) -> None:
+    if gap is not None:
+        await move_over_gap(connection, log_id, partition, gap)
+        _log_gap(partition, gap)
+
+
+def _log_gap(partition: int, gap: Gap) -> None:
+    log.warning(
+        "gap_accepted", partition=partition, from_offset=gap.from_offset, to_offset=gap.to_offset
+    )
+
+
+def _report(placements: Mapping[int, Placement], committed: Mapping[int, int | None]) -> None:
+    for partition, placement in placements.items():
+        group_offset = committed[partition]
+        if group_offset is not None and placement.next_offset < group_offset:
+            log.warning(
+                "ledger_behind_group",
+                partition=partition,
+                next_offset=placement.next_offset,
+                group_offset=group_offset,
+                restored=placement.went_back,
+            )
+        if placement.unchecked:
+            log.warning("position_unchecked", partition=partition, offset=placement.next_offset)

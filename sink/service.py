@@ -1,0 +1,437 @@
+"""The sink: a member of the group that writes the log into PostgreSQL.
+
+The order that everything rests on:
+
+1. poll and decode, record by record, in our own code
+2. one transaction holds the rows, the dead letters and the ledger
+3. the group's offsets, after the transaction; never the other way round
+
+The next poll is decoded while the database works on this one. Three tasks do the
+work, each owned by `run`: the poller, the writer, and the placer, which gives
+assigned partitions their position; a fourth sweeps. The end of one ends all.
+"""
+
+import asyncio
+import random
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+import structlog
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from ..schemas.backoff import backoff_seconds
+from ..schemas.errors import ConfigurationError, OddslogError
+from ..schemas.kill_points import reached
+from ..schemas.wire import Kind
+from .checks import ColumnLimits
+from .classify import ErrorClass, classify, sqlstate_of
+from .consumer import REBALANCE_TIMEOUT_SECONDS, LogConsumer, LogReadError
+from .errors import FatalDatabaseError
+from .ledger import LogIdentity
+from .placing import PlacingOptions, place_partitions
+from .poller import Partitions, Poll, Poller
+from .sweep import sweep_pending
+from .transaction import PollResult, write_poll
+
+__all__ = ["Sink", "SinkOptions", "SinkTotals"]
+
+log = structlog.get_logger("oddslog.sink")
+
+# What the revoke callback leaves of the rebalance time-out for the group itself.
+_REVOKE_MARGIN_SECONDS = 15.0
+_BACKOFF_BASE_SECONDS = 0.2
+_BACKOFF_CAP_SECONDS = 15.0
+_SWEEP_SECONDS = 5.0
+_REFUSALS_BEFORE_STOP = 3
+
+
+@dataclass(frozen=True)
+class SinkOptions:
+    """How the sink works; the defaults were measured (`make bench`)."""
+
+    poll_records: int = 500
+    poll_bytes: int = 16 * 1024 * 1024
+    store_raw: bool = True
+    retention_seconds: float | None = None
+    until_caught_up: bool = False
+    placing: PlacingOptions = field(default_factory=PlacingOptions)
+
+
+@dataclass(slots=True)
+class SinkTotals:
+    """What a run of the sink has done since its start."""
+
+    polls: int = 0
+    records: int = 0
+    snapshots: int = 0
+    markets: int = 0
+    confirmations: int = 0
+    pending: int = 0
+    duplicates: int = 0
+    conflicts: int = 0
+    dead_letters: int = 0
+    fenced: int = 0
+    unstable_ids: int = 0
+    missing_ids: int = 0
+    retries: int = 0
+    write_seconds: float = 0.0
+
+    def add(self, result: PollResult) -> None:
+        """Count a committed poll."""
+        self.polls += 1
+        for name in (
+            "records",
+            "snapshots",
+            "markets",
+            "confirmations",
+            "pending",
+            "duplicates",
+            "conflicts",
+            "dead_letters",
+            "fenced",
+            "unstable_ids",
+            "missing_ids",
+        ):
+            setattr(self, name, getattr(self, name) + getattr(result, name))
+
+
+class Sink:
+    """One member of the group. `run` once; `stop` from a signal handler."""
+
+    def __init__(
+        self,
+        engine: AsyncEngine,
+        consumer: LogConsumer,
+        identity: LogIdentity,
+        limits: Mapping[Kind, ColumnLimits],
+        options: SinkOptions,
+    ) -> None:
+        self._engine = engine
+        self._consumer = consumer
+        self._identity = identity
+        self._limits = limits
+        self._options = options
+        self._partitions = Partitions()
+        self._poller = Poller(
+            consumer,
+            self._partitions,
+            poll_records=options.poll_records,
+            poll_bytes=options.poll_bytes,
+        )
+        self._stopping = asyncio.Event()
+        self._log_id: int | None = None
+        # The poll in hand, from its taking to its offsets' commit; the revoke
+        # callback waits for it.
+        self._in_hand: asyncio.Task[None] | None = None
+        # Whose offsets may be committed: from an assignment to the end of the
+        # revoke callback, so longer than `_partitions` has them.
+        self._owned: set[int] = set()
+        self._waiting_to_retry = False  # the poll in hand holds no transaction
+        self.totals = SinkTotals()
+
+    def stop(self) -> None:
+        """Finish the transaction in hand, commit its offsets, leave. Returns at once."""
+        self._stopping.set()
+
+    async def run(self) -> SinkTotals:
+        """Write until stopped, or until caught up where that was asked for.
+
+        Raises:
+            UnreachableError: no broker answers at the start.
+            ProtectionError: a gap, a wrong log, a database that refuses.
+        """
+        try:
+            await self._consumer.start(self)
+            await self._run_tasks()
+        finally:
+            await self._consumer.stop()
+        return self.totals
+
+    async def _run_tasks(self) -> None:
+        tasks = {
+            asyncio.create_task(self._poll_loop(), name="oddslog-poller"),
+            asyncio.create_task(self._write_loop(), name="oddslog-writer"),
+            asyncio.create_task(self._place_loop(), name="oddslog-placer"),
+            asyncio.create_task(self._sweep_loop(), name="oddslog-sweep"),
+        }
+        try:
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            self._stopping.set()
+            # The others see the stop within a poll; the writer finishes its poll.
+            await asyncio.wait(tasks - done)
+        finally:
+            for task in tasks:
+                task.cancel()
+            results = await asyncio.gather(*tasks, return_exceptions=True)
+        for result in results:
+            if isinstance(result, BaseException) and not isinstance(result, asyncio.CancelledError):
+                raise result
+
+    # Rebalance: called by the group's protocol, see RebalanceListener.
+
+    async def revoked(self, partitions: Iterable[int]) -> None:
+        """Drop what is decoded; let the running transaction end, or cancel it."""
+        self._partitions.revoke()
+        self._poller.drop_queued()
+        in_hand = self._in_hand
+        if in_hand is not None:
+            if self._waiting_to_retry:
+                in_hand.cancel()
+            budget_seconds = REBALANCE_TIMEOUT_SECONDS - _REVOKE_MARGIN_SECONDS
+            await asyncio.wait({in_hand}, timeout=budget_seconds)
+            if not in_hand.done():
+                log.warning("transaction_cancelled", reason="rebalance")
+                in_hand.cancel()
+        self._owned.clear()
+        log.info("partitions_revoked", partitions=sorted(partitions))
+
+    def assigned(self, partitions: Iterable[int]) -> None:
+        """Take the partitions; the placer finds their positions."""
+        numbers = sorted(partitions)
+        self._partitions.assign(numbers)
+        self._owned = set(numbers)
+        for number in numbers:
+            # A paused partition without a position would make a poll raise.
+            self._consumer.seek(number, 0)
+        self._consumer.pause(numbers)
+        self._poller.replaced.set()
+        log.info("partitions_assigned", partitions=numbers)
+
+    # Step 1: poll and decode.
+
+    async def _poll_loop(self) -> None:
+        failures = 0
+        while not self._stopping.is_set():
+            try:
+                await self._poller.next_poll()
+                failures = 0
+            except LogReadError as error:
+                failures += 1
+                if not error.retriable and failures > _REFUSALS_BEFORE_STOP:
+                    raise ConfigurationError(
+                        f"Kafka refuses to read topic {self._identity.topic}: {error}"
+                    ) from error
+                self._replace_all(error)
+                await self._pause_between(failures, error, "poll")
+            if self._options.until_caught_up and await self._is_caught_up():
+                return
+
+    def _replace_all(self, error: LogReadError) -> None:
+        """After an error of a poll, records may have been passed over: place anew."""
+        log.warning("poll_failed", reason=str(error))
+        self._poller.drop_queued()
+        self.assigned([p.number for p in (*self._partitions.active, *self._partitions.placing)])
+
+    async def _is_caught_up(self) -> bool:
+        """Whether all that is assigned is written up to the log's end."""
+        if not self._partitions.assigned or self._partitions.placing:
+            return False
+        if self._in_hand is not None or not self._poller.polls.empty():
+            return False
+        active = self._partitions.active
+        if any(partition.check is not None for partition in active):
+            return False
+        try:
+            ranges = await self._consumer.ranges([p.number for p in active])
+        except LogReadError:
+            return False
+        return len(active) == len(self._partitions) and all(
+            self._partitions.is_current(p) and p.next_offset >= ranges[p.number].end for p in active
+        )
+
+    # Steps 2 and 3: one transaction, then the group's offsets.
+
+    async def _write_loop(self) -> None:
+        while not self._stopping.is_set():
+            try:
+                async with asyncio.timeout(0.25):
+                    poll = await self._poller.polls.get()
+            except TimeoutError:
+                continue
+            in_hand = asyncio.create_task(self._write(poll), name="oddslog-transaction")
+            self._in_hand = in_hand
+            self._poller.taken()
+            try:
+                await asyncio.wait({in_hand})
+            finally:
+                if in_hand.cancel():  # this task itself is cancelled: roll back first
+                    await asyncio.wait({in_hand})
+                self._in_hand = None
+            if not in_hand.cancelled():
+                in_hand.result()
+
+    async def _write(self, poll: Poll) -> None:
+        """Steps 2 and 3 of one poll; tries again for ever while the trouble passes."""
+        attempt = 0
+        while True:
+            parts = [part for partition, part in poll.parts if self._is_live(partition)]
+            if not parts or self._log_id is None:
+                return
+            started = time.perf_counter()
+            try:
+                result = await write_poll(
+                    self._engine,
+                    self._log_id,
+                    parts,
+                    self._limits,
+                    store_raw=self._options.store_raw,
+                )
+                break
+            except Exception as error:
+                if classify(error) is not ErrorClass.TRANSIENT:
+                    raise _fatal(error) from error
+                attempt += 1
+                self.totals.retries += 1
+                self._waiting_to_retry = True
+                try:
+                    await self._pause_between(attempt, error, "transaction")
+                finally:
+                    self._waiting_to_retry = False
+                if self._stopping.is_set():
+                    return
+        seconds = time.perf_counter() - started
+        self.totals.add(result)
+        self.totals.write_seconds += seconds
+        _log_poll(result, seconds)
+        for number in result.went_back:
+            log.warning("ledger_went_back", partition=number)
+            self._replace(number)
+        reached("sink.before_offsets")
+        await self._consumer.commit(self._still_assigned(result.next_offsets))
+        reached("sink.after_offsets")
+
+    def _is_live(self, partition: object) -> bool:
+        return any(partition is current for current in self._partitions.active)
+
+    def _still_assigned(self, offsets: Mapping[int, int]) -> dict[int, int]:
+        return {p: offset for p, offset in offsets.items() if p in self._owned}
+
+    def _replace(self, number: int) -> None:
+        if self._partitions.replace(number):
+            self._consumer.pause([number])
+            self._poller.replaced.set()
+
+    # Positions.
+
+    async def _place_loop(self) -> None:
+        failures = 0
+        while not self._stopping.is_set():
+            try:
+                async with asyncio.timeout(0.25):
+                    await self._poller.replaced.wait()
+            except TimeoutError:
+                continue
+            self._poller.replaced.clear()
+            try:
+                await self._place()
+                failures = 0
+            except Exception as error:
+                if not isinstance(error, LogReadError) and (
+                    classify(error) is not ErrorClass.TRANSIENT
+                ):
+                    raise _fatal(error) from error
+                failures += 1
+                self._poller.replaced.set()
+                await self._pause_between(failures, error, "placing")
+
+    async def _place(self) -> None:
+        waiting = self._partitions.placing
+        if not waiting:
+            return
+        count = max(self._consumer.partition_count(), self._identity.partition_count)
+        identity = LogIdentity(self._identity.cluster_id, self._identity.topic, count)
+        placed = await place_partitions(
+            self._engine, self._consumer, identity, self._options.placing
+        )
+        self._identity = identity
+        self._log_id = placed.log_id
+        for partition in waiting:
+            if not self._partitions.is_current(partition):
+                continue  # a rebalance came in between; its own placing follows
+            placement = placed.placements[partition.number]
+            partition.activate(placement)
+            self._consumer.seek(partition.number, placement.seek_to)
+            self._consumer.resume([partition.number])
+            log.info(
+                "partition_placed",
+                partition=partition.number,
+                next_offset=placement.next_offset,
+                checked=placement.check is not None,
+            )
+
+    # The sweep.
+
+    async def _sweep_loop(self) -> None:
+        while not self._stopping.is_set():
+            try:
+                async with asyncio.timeout(_SWEEP_SECONDS):
+                    await self._stopping.wait()
+            except TimeoutError:
+                await self._sweep()
+        # Once more at the end, so that a run until caught up leaves nothing behind.
+        await self._sweep()
+
+    async def _sweep(self) -> None:
+        if self._log_id is None:
+            return
+        try:
+            swept = await sweep_pending(self._engine, self._log_id, self._options.retention_seconds)
+        except Exception as error:
+            if classify(error) is not ErrorClass.TRANSIENT:
+                raise _fatal(error) from error
+            return
+        if swept.applied or swept.expired:
+            log.info("pending_swept", applied=swept.applied, expired=swept.expired)
+
+    async def _pause_between(self, attempt: int, error: BaseException, doing: str) -> None:
+        """Back off after a failure, or until stopped."""
+        seconds = backoff_seconds(
+            attempt,
+            base=_BACKOFF_BASE_SECONDS,
+            cap=_BACKOFF_CAP_SECONDS,
+            jitter=random.random(),  # noqa: S311 - spreads retries, guards nothing
+        )
+        log.warning(
+            "retrying",
+            doing=doing,
+            attempt=attempt,
+            reason=type(getattr(error, "orig", None) or error).__name__,
+            sqlstate=sqlstate_of(error),
+            seconds=round(seconds, 2),
+        )
+        try:
+            async with asyncio.timeout(seconds):
+                await self._stopping.wait()
+        except TimeoutError:
+            pass
+
+
+def _fatal(error: BaseException) -> BaseException:
+    """The error that ends the sink: our own as it is, PostgreSQL's in one line."""
+    if isinstance(error, OddslogError):
+        return error
+    sqlstate = sqlstate_of(error)
+    if sqlstate is None:
+        return error
+    original = getattr(error, "orig", None) or error
+    line = (str(original).splitlines() or [type(original).__name__])[0]
+    return FatalDatabaseError(f"PostgreSQL refused the write (SQLSTATE {sqlstate}): {line}")
+
+
+def _log_poll(result: PollResult, seconds: float) -> None:
+    log.debug(
+        "poll_written",
+        records=result.records,
+        snapshots=result.snapshots,
+        markets=result.markets,
+        confirmations=result.confirmations,
+        duplicates=result.duplicates,
+        dead_letters=result.dead_letters,
+        fenced=result.fenced,
+        write_ms=round(seconds * 1000, 1),
+    )
+    if result.unstable_ids:
+        log.warning("unstable_id", count=result.unstable_ids)
+    if result.dead_letters:
+        log.warning("dead_letters_written", count=result.dead_letters)

@@ -1,0 +1,70 @@
+"""The sweep: pending confirmations whose snapshot has come, or never will."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from ..schemas.wire import Kind
+from . import sql
+from .dead_letters import insert_dead_letters, letter_for_item
+from .items import ConfirmationItem, Key, LogRecord
+
+__all__ = ["Swept", "sweep_pending"]
+
+# Pending ones older than the log's retention: no record can bring their snapshot.
+_TAKE_EXPIRED = text(
+    "DELETE FROM oddslog_pending_confirmations"
+    " WHERE log_id = :log_id AND created_at < now() - make_interval(secs => :seconds)"
+    " RETURNING kind, event_id, bookmaker_id, captured_at, confirmed_at,"
+    " log_partition, log_offset, item"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Swept:
+    """What a sweep came to."""
+
+    applied: int
+    expired: int
+
+
+async def sweep_pending(engine: AsyncEngine, log_id: int, retention_seconds: float | None) -> Swept:
+    """Apply what has its snapshot by now; make dead letters of what is too old.
+
+    Args:
+        engine: of the database.
+        log_id: whose pending confirmations may expire.
+        retention_seconds: of the log; None where it keeps records for ever.
+    """
+    async with engine.begin() as connection:
+        applied = 0
+        for kind in Kind:
+            moved = await connection.execute(
+                sql.snapshot_statements(kind).sweep_pending, {"kind": kind.value}
+            )
+            applied += moved.rowcount
+        expired: Sequence[Any] = ()
+        if retention_seconds is not None:
+            expired = await _expire(connection, log_id, retention_seconds)
+    return Swept(applied, len(expired))
+
+
+async def _expire(connection: AsyncConnection, log_id: int, seconds: float) -> Sequence[Any]:
+    rows = (await connection.execute(_TAKE_EXPIRED, {"log_id": log_id, "seconds": seconds})).all()
+    letters = [
+        letter_for_item(
+            _item(row), "unknown_snapshot", "its snapshot did not come within the log's retention"
+        )
+        for row in rows
+    ]
+    await insert_dead_letters(connection, log_id, letters)
+    return rows
+
+
+def _item(row: Any) -> ConfirmationItem:
+    record = LogRecord(row.log_partition, row.log_offset, None, None, (), None)
+    key = Key(row.event_id, row.bookmaker_id, row.captured_at)
+    return ConfirmationItem(Kind(row.kind), key, row.confirmed_at, record, row.item)

@@ -1,0 +1,190 @@
+"""Topics: what a topic is like, what is wrong with it, making a missing one.
+
+Only through the admin client: any other request of aiokafka asks the broker to
+make a topic that it does not know.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+from aiokafka.errors import KafkaError, for_code
+
+from ..schemas.connection import KafkaConnection
+from ..schemas.errors import ConfigurationError, UnreachableError
+from ..schemas.wire import RECORD_OVERHEAD_BYTES
+
+__all__ = [
+    "DEFAULT_PARTITIONS",
+    "TOPIC_CONFIGS",
+    "TopicDescription",
+    "create_topic",
+    "describe_topic",
+    "topic_problems",
+    "topic_warnings",
+]
+
+DEFAULT_PARTITIONS = 12
+# DESIGN 6.7. A create time too far from the broker's clock would poison an
+# idempotent producer, so the broker stamps the records.
+TOPIC_CONFIGS = {
+    "cleanup.policy": "delete",
+    "retention.ms": str(30 * 24 * 3600 * 1000),
+    "message.timestamp.type": "LogAppendTime",
+    "max.message.bytes": str(10 * 1024 * 1024),
+}
+
+_REQUEST_TIMEOUT_MS = 10_000
+_UNKNOWN_TOPIC = 3
+
+
+@dataclass(frozen=True)
+class TopicDescription:
+    """A topic as the cluster describes it."""
+
+    cluster_id: str
+    topic: str
+    partitions: int
+    replicas: int
+    brokers: int
+    configs: Mapping[str, str]
+
+    @property
+    def max_message_bytes(self) -> int:
+        """The largest batch that the topic takes."""
+        return int(self.configs.get("max.message.bytes", 1048588))
+
+    @property
+    def retention_ms(self) -> int:
+        """How long records are kept; -1 is for ever."""
+        return int(self.configs.get("retention.ms", -1))
+
+
+async def describe_topic(connection: KafkaConnection, topic: str) -> TopicDescription | None:
+    """What the cluster says of a topic; None where it is not there. Up to 10 s.
+
+    Raises:
+        UnreachableError: no broker answers.
+        ConfigurationError: the topic may not be described.
+    """
+    client = await _start_admin(connection)
+    try:
+        return await _describe(client, topic)
+    except KafkaError as error:
+        raise UnreachableError(
+            f"Kafka at {connection.bootstrap_servers} did not describe topic {topic}: "
+            f"{type(error).__name__}"
+        ) from error
+    finally:
+        await client.close()
+
+
+async def create_topic(
+    connection: KafkaConnection, topic: str, *, partitions: int = DEFAULT_PARTITIONS
+) -> None:
+    """Make a topic with the configuration of DESIGN 6.7; one that is there stays as it is.
+
+    Raises:
+        UnreachableError: no broker answers.
+        ConfigurationError: the cluster refuses.
+    """
+    client = await _start_admin(connection)
+    try:
+        brokers = len((await client.describe_cluster())["brokers"])
+        replicas = min(3, brokers)
+        configs = dict(TOPIC_CONFIGS)
+        if replicas >= 3:
+            configs["min.insync.replicas"] = "2"
+        # Does not raise: the error is in the answer.
+        answer = await client.create_topics(
+            [NewTopic(topic, partitions, replicas, topic_configs=configs)]
+        )
+        for name, code, *_ in answer.topic_errors:
+            error = for_code(code)
+            if code and error.__name__ != "TopicAlreadyExistsError":
+                raise ConfigurationError(f"topic {name} was not made: {error.__name__}")
+    except KafkaError as error:
+        raise UnreachableError(
+            f"Kafka at {connection.bootstrap_servers} did not make topic {topic}: "
+            f"{type(error).__name__}"
+        ) from error
+    finally:
+        await client.close()
+
+
+def topic_problems(description: TopicDescription) -> list[str]:
+    """What makes the topic unusable as a log, each with what to do. Pure."""
+    problems = []
+    policy = description.configs.get("cleanup.policy", "delete")
+    if policy != "delete":
+        problems.append(
+            f"topic {description.topic} has cleanup.policy={policy}: compaction would delete"
+            " snapshots. Set it to delete"
+        )
+    if description.max_message_bytes <= 2 * RECORD_OVERHEAD_BYTES:
+        problems.append(
+            f"topic {description.topic} takes records of only {description.max_message_bytes}"
+            f" bytes. Set max.message.bytes to {TOPIC_CONFIGS['max.message.bytes']}"
+        )
+    return problems
+
+
+def topic_warnings(description: TopicDescription) -> list[str]:
+    """What weakens the promises, each with what to do. Pure."""
+    warnings = []
+    in_sync = int(description.configs.get("min.insync.replicas", 1))
+    if description.replicas < 3 or in_sync < 2:
+        warnings.append(
+            f"topic {description.topic} has {description.replicas} replica(s) and"
+            f" min.insync.replicas={in_sync}: acknowledged batches are lost with one broker's disk"
+        )
+    if description.configs.get("message.timestamp.type") != "LogAppendTime":
+        warnings.append(
+            f"topic {description.topic} has message.timestamp.type="
+            f"{description.configs.get('message.timestamp.type')}: set it to LogAppendTime"
+        )
+    return warnings
+
+
+async def _start_admin(connection: KafkaConnection) -> AIOKafkaAdminClient:
+    client = AIOKafkaAdminClient(
+        **connection.client_options(),
+        client_id="oddslog-admin",
+        request_timeout_ms=_REQUEST_TIMEOUT_MS,
+    )
+    try:
+        await client.start()
+    except KafkaError as error:
+        await client.close()
+        raise UnreachableError(
+            f"Kafka at {connection.bootstrap_servers} does not answer"
+            " (address, listener or credentials)"
+        ) from error
+    return client
+
+
+async def _describe(client: AIOKafkaAdminClient, topic: str) -> TopicDescription | None:
+    if topic not in await client.list_topics():
+        return None
+    (described,) = await client.describe_topics([topic])
+    if described["error_code"] == _UNKNOWN_TOPIC:
+        return None
+    if described["error_code"]:
+        raise ConfigurationError(
+            f"topic {topic} cannot be described: {for_code(described['error_code']).__name__}"
+        )
+    cluster = await client.describe_cluster()
+    (answer,) = await client.describe_configs([ConfigResource(ConfigResourceType.TOPIC, topic)])
+    configs: dict[str, str] = {}
+    for resource in answer.resources:
+        configs |= {entry[0]: entry[1] for entry in resource[4]}
+    partitions = described["partitions"]
+    return TopicDescription(
+        cluster["cluster_id"],
+        topic,
+        len(partitions),
+        min((len(p["replicas"]) for p in partitions), default=0),
+        len(cluster["brokers"]),
+        configs,
+    )

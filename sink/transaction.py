@@ -1,0 +1,244 @@
+"""The data transaction of one poll: all of its steps, or none.
+
+READ COMMITTED, always in this order:
+
+1. lock the ledger's rows of the poll; drop what lies below them, leave out the
+   partitions whose row is behind or gone
+2. fold by natural key
+3. snapshots and their markets
+4. confirmations
+5. dead letters
+6. the ledger, forward, from the value locked in step 1
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from ..schemas.errors import ProtectionError
+from ..schemas.kill_points import reached
+from ..schemas.wire import Kind
+from . import sql
+from .checks import ColumnLimits
+from .dead_letters import DeadLetter, insert_dead_letters, letter_for_record
+from .items import Items, LogRecord, items_of
+from .positions import LastApplied
+from .write import Written, write_items
+
+__all__ = ["PartitionPart", "PollResult", "write_poll"]
+
+
+@dataclass(slots=True)
+class PartitionPart:
+    """What a poll holds of one partition: offsets `start` to `end` (exclusive).
+
+    `records` may have holes (transactions, compaction) and may be empty.
+    """
+
+    partition: int
+    start: int
+    end: int
+    records: Sequence[LogRecord]
+    last: LastApplied | None
+
+
+@dataclass(slots=True)
+class PollResult:
+    """What a committed transaction has done.
+
+    `next_offsets` has where each written partition's ledger stands now;
+    `went_back` the partitions whose ledger was behind or gone: nothing of them
+    was written.
+    """
+
+    next_offsets: dict[int, int] = field(default_factory=dict)
+    went_back: list[int] = field(default_factory=list)
+    fenced: int = 0
+    records: int = 0
+    snapshots: int = 0
+    markets: int = 0
+    confirmations: int = 0
+    pending: int = 0
+    duplicates: int = 0
+    conflicts: int = 0
+    dead_letters: int = 0
+    unstable_ids: int = 0
+    missing_ids: int = 0
+    trials: int = 0
+
+
+async def write_poll(
+    engine: AsyncEngine,
+    log_id: int,
+    parts: Sequence[PartitionPart],
+    limits: Mapping[Kind, ColumnLimits],
+    *,
+    store_raw: bool = True,
+) -> PollResult:
+    """Write a poll in one transaction; when this returns, it is committed.
+
+    May be called again with the same poll after any error: what was committed
+    is then below the ledger and dropped.
+
+    Raises:
+        Whatever PostgreSQL, the driver or the network raises (see `classify`).
+    """
+    async with engine.connect() as connection:
+        async with connection.begin():
+            await connection.execute(sql.SET_CONSTRAINTS_IMMEDIATE)
+            result = await _write_locked(connection, log_id, parts, limits, store_raw)
+            reached("sink.before_commit")
+        reached("sink.after_commit")
+    return result
+
+
+async def _write_locked(
+    connection: AsyncConnection,
+    log_id: int,
+    parts: Sequence[PartitionPart],
+    limits: Mapping[Kind, ColumnLimits],
+    store_raw: bool,
+) -> PollResult:
+    result = PollResult()
+    locked, valid_from = await _lock(connection, log_id, parts)
+    live = _drop_applied(parts, locked, result)
+    if not live:
+        return result
+    records = [record for part in live for record in part.records]
+    result.records = len(records)
+    items = items_of(records)
+    await _drop_unstable_ids(connection, items, valid_from, result)
+    written = await write_items(connection, log_id, items, limits, store_raw=store_raw)
+    reached("sink.rows_written")
+    letters = [letter_for_record(r) for r in records if r.error is not None] + written.letters
+    await insert_dead_letters(connection, log_id, letters)
+    _count(result, written, letters)
+    await _advance(connection, log_id, live, locked, written, letters)
+    result.next_offsets |= {part.partition: part.end for part in live}
+    return result
+
+
+async def _lock(
+    connection: AsyncConnection, log_id: int, parts: Sequence[PartitionPart]
+) -> tuple[dict[int, int], dict[int, int]]:
+    """Step 1. The locked next offsets, and from where plain ids are valid."""
+    rows = await connection.execute(
+        sql.LOCK_LEDGER, {"log_id": log_id, "partitions": [part.partition for part in parts]}
+    )
+    locked = rows.all()
+    return (
+        {row.partition: row.next_offset for row in locked},
+        {row.partition: row.ids_valid_from for row in locked},
+    )
+
+
+def _drop_applied(
+    parts: Sequence[PartitionPart], locked: Mapping[int, int], result: PollResult
+) -> list[PartitionPart]:
+    """Step 1. What is still to be written of each partition."""
+    live = []
+    for part in parts:
+        next_offset = locked.get(part.partition)
+        if next_offset is None or next_offset < part.start:
+            result.went_back.append(part.partition)
+            continue
+        if next_offset >= part.end:
+            result.fenced += len(part.records)
+            result.next_offsets[part.partition] = next_offset
+            continue
+        kept = [r for r in part.records if r.offset is not None and r.offset >= next_offset]
+        result.fenced += len(part.records) - len(kept)
+        live.append(
+            PartitionPart(part.partition, next_offset, part.end, kept, part.last if kept else None)
+        )
+    return live
+
+
+async def _drop_unstable_ids(
+    connection: AsyncConnection, items: Items, valid_from: Mapping[int, int], result: PollResult
+) -> None:
+    """Leave out plain ids that may name another row of this database by now."""
+    old = [
+        item
+        for item in items.ids
+        if item.record.partition is not None
+        and (item.record.offset or 0) < valid_from.get(item.record.partition, 0)
+    ]
+    if not old:
+        return
+    floors = (await connection.execute(sql.READ_ID_FLOORS)).scalar_one_or_none() or {}
+    unstable = {id(item) for item in old if item.id > floors.get(item.kind.value, 0)}
+    items.ids = [item for item in items.ids if id(item) not in unstable]
+    result.unstable_ids = len(unstable)
+
+
+def _count(result: PollResult, written: Written, letters: Sequence[DeadLetter]) -> None:
+    result.snapshots = len(written.inserted)
+    result.markets = sum(len(snapshot.data["markets"]) for snapshot in written.inserted)
+    result.confirmations = sum(counts.matched for counts in written.kinds.values())
+    result.pending = sum(counts.pending for counts in written.kinds.values())
+    result.duplicates = len(written.duplicates)
+    result.conflicts = written.conflicts
+    result.dead_letters = len(letters)
+    result.missing_ids = written.missing_ids
+    result.trials = written.trials
+
+
+async def _advance(
+    connection: AsyncConnection,
+    log_id: int,
+    live: Sequence[PartitionPart],
+    locked: Mapping[int, int],
+    written: Written,
+    letters: Sequence[DeadLetter],
+) -> None:
+    """Step 6. Each partition's row goes from the locked value to the part's end."""
+    totals = {part.partition: _Totals(records=len(part.records)) for part in live}
+    for snapshot in written.inserted:
+        if snapshot.record.partition is not None:
+            totals[snapshot.record.partition].snapshots += 1
+            totals[snapshot.record.partition].markets += len(snapshot.data["markets"])
+    for duplicate in written.duplicates:
+        if duplicate.record.partition is not None:
+            totals[duplicate.record.partition].duplicates += 1
+    for letter in letters:
+        if letter.record.partition is not None:
+            totals[letter.record.partition].dead_letters += 1
+    for part in live:
+        totals[part.partition].confirmations = sum(
+            len(record.fragment.confirmations) + len(record.fragment.unchanged_ids)
+            for record in part.records
+            if record.fragment is not None
+        )
+    partitions = [part.partition for part in live]
+    moved = await connection.execute(
+        sql.UPDATE_LEDGER,
+        {
+            "log_id": log_id,
+            "partitions": partitions,
+            "locked_offsets": [locked[p] for p in partitions],
+            "next_offsets": [part.end for part in live],
+            "last_offsets": [part.last.offset if part.last else None for part in live],
+            "last_crc32s": [part.last.crc32 if part.last else None for part in live],
+            **{
+                name: [getattr(totals[p], name) for p in partitions]
+                for name in _Totals.__dataclass_fields__
+            },
+        },
+    )
+    if moved.rowcount != len(live):
+        # The rows are locked: only someone who edits the ledger by hand comes here.
+        raise ProtectionError("the ledger changed while its rows were locked")
+
+
+@dataclass(slots=True)
+class _Totals:
+    """What one poll adds to a partition's totals."""
+
+    records: int = 0
+    snapshots: int = 0
+    markets: int = 0
+    confirmations: int = 0
+    duplicates: int = 0
+    dead_letters: int = 0

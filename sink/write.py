@@ -1,0 +1,331 @@
+"""Steps 2 to 4 of the data transaction: fold, snapshots, confirmations.
+
+The same path for a poll of the log and for `handle_write_batch`: it runs inside
+the caller's transaction, and afterwards each item is in the tables, pending, or
+among the letters that the caller inserts in the same transaction.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from ..schemas.kill_points import reached
+from ..schemas.wire import Kind
+from . import sql
+from .checks import ColumnLimits, Problem, check_confirmation, check_snapshot
+from .classify import ErrorClass, classify, constraint_of, sqlstate_of
+from .database import copy_rows, savepoint
+from .dead_letters import DEAD, WAITING, DeadLetter, letter_for_item
+from .errors import VanishedRowError
+from .fold import fold
+from .isolation import IsolationPlan
+from .items import ConfirmationItem, IdItem, Items, Key, SnapshotItem
+
+__all__ = ["KindCounts", "Written", "write_items"]
+
+
+@dataclass(slots=True)
+class KindCounts:
+    """What came of one kind's writes."""
+
+    inserted: int = 0
+    matched: int = 0
+    pending: int = 0
+
+
+@dataclass(slots=True)
+class Written:
+    """What came of a run of items.
+
+    `inserted` and `duplicates` hold the items themselves, for the ledger's
+    totals by partition; `letters` still have to be inserted.
+    """
+
+    kinds: dict[Kind, KindCounts] = field(default_factory=lambda: {k: KindCounts() for k in Kind})
+    inserted: list[SnapshotItem] = field(default_factory=list)
+    duplicates: list[SnapshotItem] = field(default_factory=list)
+    conflicts: int = 0
+    letters: list[DeadLetter] = field(default_factory=list)
+    missing_ids: int = 0
+    trials: int = 0
+
+
+async def write_items(
+    connection: AsyncConnection,
+    log_id: int | None,
+    items: Items,
+    limits: Mapping[Kind, ColumnLimits],
+    *,
+    store_raw: bool = True,
+) -> Written:
+    """Write the items inside the running transaction.
+
+    Plain ids are taken as trusted: the caller has left out those that are not.
+
+    Raises:
+        Whatever PostgreSQL or the driver raises that is neither poison nor a
+        missing parent: the transaction is then to be rolled back.
+    """
+    written = Written()
+    folded = fold(items)
+    written.duplicates += folded.duplicates
+    for conflict in folded.conflicts:
+        _add_conflict(written, conflict)
+    for kind in Kind:
+        writer = _KindWriter(connection, log_id, kind, limits[kind], written, store_raw)
+        await writer.snapshots(folded.snapshots[kind])
+        await writer.confirmations(folded.confirmations[kind])
+        await writer.plain_ids(folded.ids[kind])
+    return written
+
+
+def _add_conflict(written: Written, snapshot: SnapshotItem) -> None:
+    written.conflicts += 1
+    written.letters.append(
+        letter_for_item(
+            snapshot, "conflict", "another snapshot with this natural key was written before it"
+        )
+    )
+
+
+class _KindWriter:
+    """The writes of one kind of snapshot into its two tables."""
+
+    def __init__(
+        self,
+        connection: AsyncConnection,
+        log_id: int | None,
+        kind: Kind,
+        limits: ColumnLimits,
+        written: Written,
+        store_raw: bool,
+    ) -> None:
+        self._connection = connection
+        self._log_id = log_id
+        self._kind = kind
+        self._limits = limits
+        self._written = written
+        self._store_raw = store_raw
+        self._counts = written.kinds[kind]
+        self._sql = sql.snapshot_statements(kind)
+
+    async def snapshots(self, snapshots: Sequence[SnapshotItem]) -> None:
+        """Insert what is new with its markets; letters for what cannot be."""
+        fitting = [s for s in snapshots if not self._refused(s, check_snapshot(s, self._limits))]
+        with_parents = await self._split_off_orphans(fitting)
+        plan = IsolationPlan(with_parents)
+        while (group := plan.next_group()) is not None:
+            try:
+                async with savepoint(self._connection):
+                    outcome = await self._insert(group)
+            except Exception as error:
+                self._isolate(plan, group, error)
+            else:
+                self._account(outcome)
+        self._written.trials += plan.trials
+
+    async def confirmations(self, confirmations: Sequence[ConfirmationItem]) -> None:
+        """Raise `last_confirmed_at`; what has no row yet is kept as pending."""
+        fitting = [c for c in confirmations if not self._refused(c, check_confirmation(c))]
+        plan = IsolationPlan(fitting)
+        while (group := plan.next_group()) is not None:
+            try:
+                async with savepoint(self._connection):
+                    pending = await self._confirm(group)
+            except Exception as error:
+                self._isolate(plan, group, error)
+            else:
+                self._counts.matched += len(group) - pending
+                self._counts.pending += pending
+        self._written.trials += plan.trials
+
+    async def plain_ids(self, ids: Sequence[IdItem]) -> None:
+        """Raise `last_confirmed_at` by plain id; an id without a row is counted."""
+        if not ids:
+            return
+        rows = await self._connection.execute(
+            self._sql.confirm_ids,
+            {"ids": [i.id for i in ids], "confirmed_ats": [i.confirmed_at for i in ids]},
+        )
+        # An id may name several rows only if the sequence was set back by hand.
+        found = len({row.id for row in rows})
+        self._counts.matched += found
+        self._written.missing_ids += len(ids) - found
+
+    def _refused(self, item: SnapshotItem | ConfirmationItem, problem: Problem | None) -> bool:
+        if problem is None:
+            return False
+        self._written.letters.append(
+            letter_for_item(item, "poison", problem.message, field=problem.field)
+        )
+        return True
+
+    async def _split_off_orphans(self, snapshots: list[SnapshotItem]) -> list[SnapshotItem]:
+        """Leave out the snapshots whose parent is not there yet: they wait."""
+        left = snapshots
+        for column, parent in self._limits.parents.items():
+            wanted = {_parent_id(s, column) for s in left} - {None}
+            if not wanted:
+                continue
+            rows = await self._connection.execute(
+                sql.parent_lookup(parent), {"ids": sorted(i for i in wanted if i is not None)}
+            )
+            missing = wanted - {row.id for row in rows}
+            if missing:
+                for orphan in (s for s in left if _parent_id(s, column) in missing):
+                    self._add_waiting(orphan, column, parent)
+                left = [s for s in left if _parent_id(s, column) not in missing]
+        return left
+
+    def _add_waiting(self, orphan: SnapshotItem, column: str, parent: str) -> None:
+        message = f"{parent} has no row with id {_parent_id(orphan, column)}"
+        self._written.letters.append(
+            letter_for_item(orphan, "missing_parent", message, status=WAITING, field=column)
+        )
+
+    def _isolate(self, plan: IsolationPlan[Any], group: Sequence[Any], error: Exception) -> None:
+        """Split the group, or make the letter of its one member; re-raise what is neither."""
+        error_class = classify(error)
+        if error_class not in (ErrorClass.POISON, ErrorClass.WAITING):
+            raise error
+        culprit = plan.failed(group)
+        if culprit is None:
+            return
+        waiting = error_class is ErrorClass.WAITING
+        self._written.letters.append(
+            letter_for_item(
+                culprit,
+                "missing_parent" if waiting else "poison",
+                _first_line(error),
+                status=WAITING if waiting else DEAD,
+                sqlstate=sqlstate_of(error),
+                constraint_name=constraint_of(error),
+            )
+        )
+
+    async def _insert(self, group: Sequence[SnapshotItem]) -> "_Outcome":
+        by_key = {snapshot.key: snapshot for snapshot in group}
+        rows = await self._connection.execute(self._sql.insert, self._insert_parameters(group))
+        ids = {Key(row.event_id, row.bookmaker_id, row.captured_at): row.id for row in rows}
+        outcome = _Outcome([by_key[key] for key in ids])
+        if len(ids) < len(group):
+            there = [snapshot for snapshot in group if snapshot.key not in ids]
+            await self._compare(there, outcome)
+        if ids:
+            reached("sink.before_copy")
+            await copy_rows(
+                self._connection,
+                self._sql.markets_table,
+                sql.MARKET_COLUMNS,
+                _market_rows(outcome.inserted, ids),
+            )
+            await self._connection.execute(
+                self._sql.take_pending,
+                {"kind": self._kind.value, **_key_parameters(outcome.inserted)},
+            )
+        return outcome
+
+    def _insert_parameters(self, group: Sequence[SnapshotItem]) -> dict[str, Any]:
+        return {
+            **_key_parameters(group),
+            "log_id": self._log_id,
+            "scrape_run_ids": [s.data["scrape_run_id"] for s in group],
+            "raw_responses": [s.data["raw_response"] if self._store_raw else None for s in group],
+            "content_hashes": [s.data["content_hash"] for s in group],
+            "log_partitions": [s.record.partition for s in group],
+            "log_offsets": [s.record.offset for s in group],
+        }
+
+    async def _compare(self, there: Sequence[SnapshotItem], outcome: "_Outcome") -> None:
+        """Tell duplicates from conflicts by the hash of the row that is there."""
+        rows = await self._connection.execute(self._sql.look_up, _key_parameters(there))
+        hashes = {
+            Key(row.event_id, row.bookmaker_id, row.captured_at): row.content_hash for row in rows
+        }
+        for snapshot in there:
+            if snapshot.key not in hashes:
+                raise VanishedRowError(f"{self._sql.snapshots_table}: {snapshot.key}")
+            same = hashes[snapshot.key] == snapshot.data["content_hash"]
+            (outcome.duplicates if same else outcome.conflicts).append(snapshot)
+
+    def _account(self, outcome: "_Outcome") -> None:
+        self._counts.inserted += len(outcome.inserted)
+        self._written.inserted += outcome.inserted
+        self._written.duplicates += outcome.duplicates
+        for conflict in outcome.conflicts:
+            _add_conflict(self._written, conflict)
+
+    async def _confirm(self, group: Sequence[ConfirmationItem]) -> int:
+        """Confirm the group; returns how many had no row and are pending now."""
+        rows = await self._connection.execute(
+            self._sql.confirm,
+            {**_key_parameters(group), "confirmed_ats": [c.confirmed_at for c in group]},
+        )
+        found = {Key(row.event_id, row.bookmaker_id, row.captured_at) for row in rows}
+        pending = [c for c in group if c.key not in found]
+        if pending:
+            await self._connection.execute(
+                sql.UPSERT_PENDING,
+                {
+                    **_key_parameters(pending),
+                    "kind": self._kind.value,
+                    "log_id": self._log_id,
+                    "confirmed_ats": [c.confirmed_at for c in pending],
+                    "log_partitions": [c.record.partition for c in pending],
+                    "log_offsets": [c.record.offset for c in pending],
+                    "items": [c.item for c in pending],
+                },
+            )
+        return len(pending)
+
+
+@dataclass(slots=True)
+class _Outcome:
+    """What came of one group of snapshots."""
+
+    inserted: list[SnapshotItem]
+    duplicates: list[SnapshotItem] = field(default_factory=list)
+    conflicts: list[SnapshotItem] = field(default_factory=list)
+
+
+def _key_parameters(items: Sequence[SnapshotItem | ConfirmationItem]) -> dict[str, Any]:
+    return {
+        "event_ids": [item.key.event_id for item in items],
+        "bookmaker_ids": [item.key.bookmaker_id for item in items],
+        "captured_ats": [item.key.captured_at for item in items],
+    }
+
+
+def _market_rows(snapshots: Sequence[SnapshotItem], ids: Mapping[Key, int]) -> list[Sequence[Any]]:
+    """The rows of `MARKET_COLUMNS`, in the snapshots' order."""
+    return [
+        (
+            snapshot_id,
+            market["betpawa_market_id"],
+            market["betpawa_market_name"],
+            market["line"],
+            market["handicap_type"],
+            market["handicap_home"],
+            market["handicap_away"],
+            market["outcomes"],
+            market["market_groups"],
+            captured_at,
+        )
+        for snapshot in snapshots
+        for snapshot_id, captured_at in ((ids[snapshot.key], snapshot.key.captured_at),)
+        for market in snapshot.data["markets"]
+    ]
+
+
+def _parent_id(snapshot: SnapshotItem, column: str) -> int | None:
+    if column == "scrape_run_id":
+        return snapshot.data["scrape_run_id"]
+    return snapshot.key.bookmaker_id if column == "bookmaker_id" else snapshot.key.event_id
+
+
+def _first_line(error: Exception) -> str:
+    original = getattr(error, "orig", None) or error
+    lines = str(original).splitlines()
+    return lines[0] if lines else type(original).__name__
