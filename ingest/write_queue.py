@@ -309,6 +309,10 @@ async def _estimated_bytes(batch: WriteBatch) -> int:
 
 
 def _check_destination(destination: object) -> None:
+    if isinstance(destination, type):
+        raise ConfigurationError(
+            f"{destination.__name__} is a class; the destination has to be made first"
+        )
     if hasattr(destination, "prepare"):
         return
     if callable(destination):

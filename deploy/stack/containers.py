@@ -82,14 +82,14 @@ class DockerStack:
     def stop(self) -> None:
         """Stop both containers; their data stays."""
         if self.remembered:
-            with self._lock(), Engine() as engine:
+            with one_line("cannot stop"), self._lock(), Engine() as engine:
                 for name in self._names():
                     engine.stop(name)
 
     def destroy(self) -> None:
         """Remove both containers with their data."""
         if self.remembered:
-            with self._lock(), Engine() as engine:
+            with one_line("cannot remove"), self._lock(), Engine() as engine:
                 for name in self._names():
                     engine.remove(name)
                 for server in (_KAFKA, _POSTGRES):

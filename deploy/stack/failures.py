@@ -14,13 +14,18 @@ EXTRA = "pip install 'oddslog[local]'"
 
 _TAIL_BYTES = 65_536
 _TELLING = re.compile(r"\b(FATAL|PANIC|ERROR)\b|\w(Exception|Error)\b|No space left")
+_FULL = re.compile(r"No space left|Check free disk space")
 # Frames of a Java stack, and what PostgreSQL answers to our own probes.
 _NOISE = re.compile(r"^\s+at |^\s*\.\.\. \d+ more|the database system is starting up")
 
 
 @contextlib.contextmanager
-def one_line(what: str) -> Iterator[None]:
+def one_line(what: str, but: type[OSError] | tuple[()] = ()) -> Iterator[None]:
     """Turn an error of the operating system into a ConfigurationError of one line.
+
+    Args:
+        what: what could not be done.
+        but: errors that the caller wants as they are.
 
     Raises:
         ConfigurationError: in the place of an OSError.
@@ -28,6 +33,8 @@ def one_line(what: str) -> Iterator[None]:
     try:
         yield
     except OSError as exc:
+        if isinstance(exc, but):
+            raise
         where = f" {exc.filename}" if exc.filename else ""
         reason = exc.strerror or str(exc) or type(exc).__name__
         advice = {
@@ -51,5 +58,6 @@ def last_words(log: Path, since: int) -> str:
         lines = [line for line in lines if line]
         telling = [line for line in lines if _TELLING.search(line)]
         if telling or lines:
-            return (telling or lines[-1:])[0][:300]
+            full = " (the disk is full)" if _FULL.search(text) else ""
+            return (telling or lines[-1:])[0][:300] + full
     return ""

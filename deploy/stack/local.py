@@ -75,7 +75,7 @@ class LocalStack:
     def stop(self) -> None:
         """End both servers where they run, at the same time; the data stays."""
         if self.directory.is_dir():
-            with self._lock():
+            with one_line(f"cannot stop {self.directory}"), self._lock():
                 self._stop_both()
 
     def destroy(self) -> None:

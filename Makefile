@@ -1,0 +1,51 @@
+# One entry point for people and CI. `make` alone says what there is.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.installed
+LINKS  := build/typing/oddslog
+ARGS   ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test check bench lock clean
+
+help:  ## What there is
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+install: $(STAMP)  ## Make .venv with everything in it
+
+# The lock has versions and hashes; the project itself is installed in place.
+$(STAMP): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 11) <= v <= (3, 13) else "oddslog needs Python 3.11 to 3.13, and $(PYTHON) is %d.%d; name another: make PYTHON=python3.12 ..." % v)'
+	@$(PYTHON) -m venv $(VENV) || { echo "No venv could be made; on Debian: apt-get install python3-venv"; exit 1; }
+	@echo "Installing the locked packages into $(VENV) (a minute the first time) ..."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $(STAMP)
+
+# mypy and editors need a path on which oddslog/<folder> exists.
+$(LINKS):
+	@mkdir -p $(LINKS)
+	@for part in schemas ingest sink deploy; do ln -sfn ../../../$$part $(LINKS)/$$part; done
+
+demo: install  ## Real Kafka, real PostgreSQL: feed, sink, compare (ARGS=--help)
+	@$(BIN)/oddslog demo $(ARGS)
+
+test: install  ## The whole suite, on real servers
+	@$(BIN)/python -m pytest $(ARGS)
+
+check: install $(LINKS)  ## Lint, format and types
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy -p oddslog
+	@$(BIN)/mypy tests
+
+bench: install  ## Rows a second: ORM, bare COPY, this sink (ARGS=--json)
+	@$(BIN)/python -m tests.bench $(ARGS)
+
+lock:  ## Resolve requirements.lock anew (needs uv)
+	@uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 \
+	  --generate-hashes --no-header --no-annotate --quiet --output-file requirements.lock
+
+clean:  ## Remove what was built (not the stack's data)
+	@rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,3 @@
+"""The suite's fixtures live in families below tests/fixtures."""
+
+pytest_plugins = ["tests.fixtures.servers", "tests.fixtures.sinks"]
