@@ -36,12 +36,14 @@ class TopicFacts:
     """What matters to a writer about a topic.
 
     `min_insync_replicas` is None where the configuration may not be read.
+    `broker_time` says that the brokers stamp the records, not the producer.
     """
 
     partitions: int
     brokers: int
     max_message_bytes: int
     min_insync_replicas: int | None
+    broker_time: bool = True
 
     def warnings(self) -> list[str]:
         """What an operator should mend, one line each."""
@@ -50,12 +52,18 @@ class TopicFacts:
                 "the topic's configuration may not be read (DESCRIBE_CONFIGS); records are kept "
                 f"below {self.max_message_bytes:,} bytes"
             ]
+        problems = []
         if self.brokers >= 3 and self.min_insync_replicas < 2:
-            return [
+            problems.append(
                 f"min.insync.replicas is {self.min_insync_replicas} on {self.brokers} brokers: "
                 "an acknowledged record can be lost with one broker; set it to 2"
-            ]
-        return []
+            )
+        if not self.broker_time:
+            problems.append(
+                "message.timestamp.type is CreateTime: with a clock that is far off here, the "
+                "brokers refuse everything; set it to LogAppendTime"
+            )
+        return problems
 
 
 def record_limit(max_message_bytes: int) -> int:
@@ -97,6 +105,7 @@ async def topic_facts(connection: KafkaConnection, topic: str, client_id: str) -
         brokers,
         int(settings["max.message.bytes"]),
         int(settings["min.insync.replicas"]),
+        settings["message.timestamp.type"] == "LogAppendTime",
     )
 
 

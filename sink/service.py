@@ -76,6 +76,9 @@ class SinkTotals:
     missing_ids: int = 0
     retries: int = 0
     write_seconds: float = 0.0
+    # From the first poll that had something in it to the last commit: the time
+    # without joining the group and waiting for records.
+    active_seconds: float = 0.0
 
     def add(self, result: PollResult) -> None:
         """Count a committed poll."""
@@ -128,6 +131,7 @@ class Sink:
         # revoke callback, so longer than `_partitions` has them.
         self._owned: set[int] = set()
         self._waiting_to_retry = False  # the poll in hand holds no transaction
+        self._first_poll_at: float | None = None  # monotonic
         self.totals = SinkTotals()
 
     def stop(self) -> None:
@@ -203,9 +207,12 @@ class Sink:
     async def _poll_loop(self) -> None:
         failures = 0
         while not self._stopping.is_set():
+            before = time.perf_counter()
             try:
                 await self._poller.next_poll()
                 failures = 0
+                if self._first_poll_at is None and not self._poller.polls.empty():
+                    self._first_poll_at = before
             except LogReadError as error:
                 failures += 1
                 if not error.retriable and failures > _REFUSALS_BEFORE_STOP:
@@ -290,7 +297,9 @@ class Sink:
                     self._waiting_to_retry = False
                 if self._stopping.is_set():
                     return
-        seconds = time.perf_counter() - started
+        now = time.perf_counter()
+        seconds = now - started
+        self.totals.active_seconds = now - (self._first_poll_at or started)
         self.totals.add(result)
         self.totals.write_seconds += seconds
         _log_poll(result, seconds)

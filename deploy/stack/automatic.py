@@ -1,5 +1,6 @@
 """The stack that chooses: what the folder holds already, else docker, else local."""
 
+from ...schemas.errors import OddslogError
 from .containers import DockerStack
 from .contract import Progress, Servers
 from .local import LocalStack
@@ -26,12 +27,16 @@ class AutomaticStack:
             UnreachableError: a server or the network does not answer (one line).
         """
         chosen = self._chosen()
-        if chosen is None:
-            problem = self._docker.why_not(progress)
-            chosen = self._docker if problem is None else self._local
-            if problem is not None:
-                progress(f"no docker here ({problem}): taking the local stack")
-        return chosen.start(progress)
+        if chosen is not None:
+            return chosen.start(progress)
+        problem = self._docker.why_not(progress)
+        if problem is None:
+            try:
+                return self._docker.start(progress)
+            except OddslogError as exc:  # it has left nothing behind
+                problem = str(exc)
+        progress(f"no docker here ({problem}): taking the local stack")
+        return self._local.start(progress)
 
     def stop(self) -> None:
         """End what `start` started; the data stays."""

@@ -14,7 +14,7 @@ from .jars import KAFKA_VERSION
 from .kafka import COMMON_PROPERTIES, new_cluster_id
 from .postgres import DEFAULT_SETTINGS
 from .probes import free_port, kafka_answers, logs_in, postgres_answers
-from .state import ServerState, StateFile, locked
+from .state import ServerState, StateFile, forget_folder, locked, make_folder
 
 __all__ = ["KAFKA_IMAGE", "POSTGRES_IMAGE", "DockerStack"]
 
@@ -73,7 +73,7 @@ class DockerStack:
             UnreachableError: no engine answers, an image cannot be had, or a server is silent.
         """
         with one_line("the docker stack cannot be started"):
-            self.directory.mkdir(parents=True, exist_ok=True)
+            make_folder(self.directory)
             waiting = f"waiting for another process that starts or stops {self.directory}"
             with self._lock(lambda: progress(waiting)), Engine() as engine:
                 self._start(engine, progress)
@@ -94,6 +94,8 @@ class DockerStack:
                     engine.remove(name)
                 for server in (_KAFKA, _POSTGRES):
                     self._states.change(server, container="")
+                if not any(self._states.get(local).made for local in ("kafka", "postgres")):
+                    forget_folder(self.directory)
 
     def running(self) -> Servers | None:
         """Return the addresses where both servers answer now, else None."""
@@ -130,8 +132,29 @@ class DockerStack:
     def _start(self, engine: Engine, progress: Progress) -> None:
         _require_images(engine, progress)
         self._remember_names()
-        for plan in (self._kafka_plan(), self._postgres_plan()):
-            engine.ensure(plan)
+        plans = {_KAFKA: self._kafka_plan(), _POSTGRES: self._postgres_plan()}
+        # Before anything is made: a container that was there is never removed below.
+        done = {s: "" if engine.exists(plan.name) else "made" for s, plan in plans.items()}
+        progress(f"starting containers of {KAFKA_IMAGE} and {POSTGRES_IMAGE}")
+        try:
+            for server, plan in plans.items():
+                done[server] = engine.ensure(plan)
+            self._await_both(engine, progress)
+        except BaseException:
+            self._undo(engine, done)
+            raise
+
+    def _undo(self, engine: Engine, done: Mapping[str, str]) -> None:
+        """Take back what a failed start did: a new container holds no data yet."""
+        for server, deed in done.items():
+            name = self._states.get(server).container
+            if deed == "made":
+                engine.remove(name)
+                self._states.change(server, container="")
+            elif deed == "started":
+                engine.stop(name)
+
+    def _await_both(self, engine: Engine, progress: Progress) -> None:
         self._await(engine, "Kafka", self._kafka, self._kafka_up, progress)
         self._await(engine, "PostgreSQL", self._postgres, self._postgres_up, progress)
         problem = logs_in(self._database_url())

@@ -1,7 +1,9 @@
 """The Docker engine, through testcontainers: the only module that imports it."""
 
 import contextlib
+import socket
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from importlib.util import find_spec
 from types import TracebackType
@@ -15,6 +17,7 @@ from .failures import EXTRA
 __all__ = ["ContainerPlan", "Engine"]
 
 _LOCAL_HOSTS = ("", "localhost", "127.0.0.1", "::1", "localunixsocket")
+_DEFAULT_ADDRESS = "unix:///var/run/docker.sock"
 _STOP_SECONDS = 20
 
 
@@ -43,8 +46,12 @@ class Engine:
         if find_spec("testcontainers") is None or find_spec("docker") is None:
             raise ConfigurationError(f"the docker stack needs testcontainers: {EXTRA}")
         from docker.errors import DockerException  # type: ignore[import-untyped] # noqa: PLC0415
-        from testcontainers.core.docker_client import DockerClient  # noqa: PLC0415
+        from testcontainers.core.docker_client import (  # noqa: PLC0415
+            DockerClient,
+            get_docker_host,
+        )
 
+        _require_socket(get_docker_host() or _DEFAULT_ADDRESS)
         self._failure: type[Exception] = DockerException
         try:
             self._client: Any = DockerClient(timeout=60).client
@@ -89,8 +96,11 @@ class Engine:
             except Exception as exc:
                 raise UnreachableError(f"cannot pull the image {image} ({_short(exc)})") from exc
 
-    def ensure(self, plan: ContainerPlan) -> None:
+    def ensure(self, plan: ContainerPlan) -> str:
         """Make the container where there is none of its name, and see that it runs.
+
+        Returns:
+            `made`, `started`, or "" where it ran already.
 
         Raises:
             ConfigurationError: the engine refuses.
@@ -99,8 +109,15 @@ class Engine:
         with self._refused(plan.name):
             if found is None:
                 _make(plan)
-            elif found.status != "running":
+                return "made"
+            if found.status != "running":
                 found.start()
+                return "started"
+        return ""
+
+    def exists(self, name: str) -> bool:
+        """Whether there is such a container, running or not."""
+        return self._found(name) is not None
 
     def runs(self, name: str) -> bool:
         """Whether the container runs now."""
@@ -151,6 +168,20 @@ class Engine:
             raise ConfigurationError(f"container {name}: {_short(exc)}") from exc
 
 
+def _require_socket(address: str) -> None:
+    """Look for the engine's socket ourselves: docker's client leaves one open when it is deaf."""
+    if not address.startswith("unix://"):
+        return
+    path = address.removeprefix("unix://")
+    try:
+        with closing(socket.socket(socket.AF_UNIX)) as probe:
+            probe.settimeout(5.0)
+            probe.connect(path)
+    except OSError as exc:
+        reason = exc.strerror or str(exc)
+        raise UnreachableError(f"no Docker engine answers on {path} ({reason})") from exc
+
+
 def _make(plan: ContainerPlan) -> None:
     from testcontainers.core.config import testcontainers_config  # noqa: PLC0415
     from testcontainers.core.container import DockerContainer  # noqa: PLC0415
@@ -175,4 +206,4 @@ def _make(plan: ContainerPlan) -> None:
 
 def _short(problem: Exception) -> str:
     text = " ".join(str(problem).split())
-    return f"{type(problem).__name__}: {text[:200]}"
+    return f"{type(problem).__name__}: {text[:140]}"

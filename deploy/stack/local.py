@@ -14,7 +14,7 @@ from .kafka import KafkaServer
 from .postgres import PostgresServer
 from .processes import Cancelled
 from .server import LocalServer
-from .state import StateFile, locked
+from .state import StateFile, forget_folder, locked, make_folder
 
 __all__ = ["LocalStack"]
 
@@ -89,10 +89,7 @@ class LocalStack:
                 shutil.rmtree(self.directory / name, ignore_errors=True)
             for name in ("kafka.log", "postgres.log", "kafka.log.1", "postgres.log.1"):
                 (self.directory / name).unlink(missing_ok=True)
-            for name in ("state.json", "state.new", ".gitignore", "lock"):
-                (self.directory / name).unlink(missing_ok=True)
-            if not any(self.directory.iterdir()):
-                self.directory.rmdir()
+            forget_folder(self.directory)
 
     def running(self) -> Servers | None:
         """Return the addresses where both servers answer now, else None."""
@@ -125,12 +122,9 @@ class LocalStack:
 
     def _start(self, servers: Sequence[LocalServer], progress: Progress) -> None:
         with one_line("the local stack cannot be started"):
-            self.directory.mkdir(parents=True, exist_ok=True)
+            make_folder(self.directory)
             waiting = f"waiting for another process that starts or stops {self.directory}"
             with self._lock(lambda: progress(waiting)):
-                ignore = self.directory / ".gitignore"
-                if not ignore.exists():
-                    ignore.write_text("*\n", encoding="ascii")
                 _start_together(servers, progress)
 
     def _stop_both(self) -> None:

@@ -14,7 +14,7 @@ from ...schemas.errors import ConfigurationError
 from .failures import one_line
 from .processes import Identity
 
-__all__ = ["ServerState", "StateFile", "locked"]
+__all__ = ["ServerState", "StateFile", "forget_folder", "locked", "make_folder"]
 
 
 @dataclass(frozen=True)
@@ -100,6 +100,22 @@ def _state(value: dict[str, Any]) -> ServerState:
     process = value.get("process")
     kept = {name: item for name, item in value.items() if name in known}
     return ServerState(**{**kept, "process": Identity(**process) if process else None})
+
+
+def make_folder(directory: Path) -> None:
+    """Make a stack's folder, which no repository around it sees."""
+    directory.mkdir(parents=True, exist_ok=True)
+    ignore = directory / ".gitignore"
+    if not ignore.exists():
+        ignore.write_text("*\n", encoding="ascii")
+
+
+def forget_folder(directory: Path) -> None:
+    """Remove a stack's state, and its folder where nothing else is in it."""
+    for name in ("state.json", "state.new", ".gitignore", "lock"):
+        (directory / name).unlink(missing_ok=True)
+    if not any(directory.iterdir()):
+        directory.rmdir()
 
 
 @contextlib.contextmanager

@@ -58,23 +58,12 @@ def find_bookmakers(header: Sequence[str]) -> tuple[Bookmaker, ...]:
         and column.endswith("H")
         and names.issuperset({f"{column[:-1]}D", f"{column[:-1]}A"})
     ]
-    opening = _without_closing(codes)
+    closing = {f"{code}{CLOSING}" for code in codes if f"{code}{CLOSING * 2}" not in codes}
     return tuple(
         Bookmaker(code, _columns(code, "", header), _columns(code, CLOSING, header))
         for code in codes
-        if code in opening and code not in AGGREGATES
+        if code not in closing and code.removesuffix(CLOSING) not in AGGREGATES
     )
-
-
-def _without_closing(codes: Sequence[str]) -> set[str]:
-    opening: set[str] = set()
-    for code in sorted(codes, key=len, reverse=True):
-        base = code.removesuffix(CLOSING)
-        if code not in opening and base != code and base in codes:
-            opening.add(base)
-        else:
-            opening.add(code)
-    return opening
 
 
 def _columns(code: str, closing: str, header: Sequence[str]) -> Columns:

@@ -52,6 +52,8 @@ def read_football_data(paths: Sequence[Path], *, batch_events: int = 50) -> Iter
         FeedError: a file is not there or not of this form, before any batch is
             made; one line names the file, the line and what to do.
     """
+    if batch_events < 1:
+        raise FeedError(f"batch_events: must be at least 1, not {batch_events}")
     ids = _Ids()
     moments: defaultdict[datetime, list[_Scrape]] = defaultdict(list)
     for path in paths:
@@ -84,9 +86,7 @@ class _Scrape:
 
 def _batches(moments: Mapping[datetime, list[_Scrape]], batch_events: int) -> Iterator[WriteBatch]:
     for at, scrapes in sorted(moments.items()):
-        found = [
-            s for s in scrapes if s.betpawa or s.competitor or s.same_betpawa or s.same_competitor
-        ]
+        found = [scrape for scrape in scrapes if not scrape.is_empty()]
         starts = range(0, len(found), batch_events)
         for index, start in enumerate(starts):
             part = found[start : start + batch_events]

@@ -18,6 +18,7 @@ import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from oddslog.deploy.stack import LocalStack, Servers
+from oddslog.deploy.stack.containers import DockerStack
 from oddslog.deploy.stack.jars import cache_directory, pinned_sums
 from oddslog.deploy.stack.state import StateFile
 from oddslog.schemas.errors import ConfigurationError
@@ -265,3 +266,23 @@ def test_a_jar_with_another_sum_is_never_used(
         assert stack.running() is None
     finally:
         stack.destroy()
+
+
+async def test_the_docker_stack_serves_and_keeps_its_data(tmp_path: Path) -> None:
+    """The same promises in containers: up, serving, down, up again with the data."""
+    docker = DockerStack(tmp_path / "stack")
+    problem = await asyncio.to_thread(docker.why_not, quiet)
+    if problem is not None:
+        pytest.skip(f"no docker stack on this machine: {problem}")
+    try:
+        servers = await asyncio.to_thread(docker.start, quiet)
+        assert servers.kind == "docker"
+        await _write(servers, "contained")
+        await asyncio.to_thread(docker.stop)
+        assert docker.running() is None
+        assert await asyncio.to_thread(docker.start, quiet) == servers
+        assert docker.running() == servers
+        assert await _read(servers) == (["contained"], ["contained"])
+    finally:
+        await asyncio.to_thread(docker.destroy)
+    assert not docker.directory.exists()

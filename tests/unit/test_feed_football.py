@@ -238,6 +238,7 @@ def header(*codes: str) -> list[str]:
         (("VC", "VCC"), ["VC"]),
         (("BF", "BFE", "BFD", "BFC", "BFEC", "BFDC"), ["BF", "BFE", "BFD"]),
         (("1XB", "1XBC", "MaxC", "AvgC", "Max", "Avg"), ["1XB"]),
+        (("B365", "MaxC", "AvgC"), ["B365"]),
     ],
 )
 def test_bookmakers_are_found_in_any_seasons_header(
@@ -248,8 +249,8 @@ def test_bookmakers_are_found_in_any_seasons_header(
 
 
 def test_a_bookmaker_without_bet365_is_still_a_competitor(tmp_path: Path) -> None:
-    """A file without Bet365 has no BetPawa snapshots."""
-    text = "Date,Time,HomeTeam,AwayTeam,WHH,WHD,WHA,,\n15/08/2025,20:00,A,B,2,3,4,,\n"
+    """A file without Bet365 has no BetPawa snapshots; the byte order mark is in no name."""
+    text = "\ufeffDate,Time,HomeTeam,AwayTeam,WHH,WHD,WHA,,\n15/08/2025,20:00,A,B,2,3,4,,\n"
     found = list(read_football_data([write(tmp_path, text)]))
     assert len(found) == 1
     assert found[0].changed_competitor[0].competitor_event_id == 1
@@ -316,6 +317,12 @@ def test_a_file_that_is_not_there_is_one_clear_line(tmp_path: Path) -> None:
         with pytest.raises(FeedError, match="cannot be read: ") as caught:
             read_football_data([path])
         assert str(path) in str(caught.value)
+
+
+def test_a_batch_has_at_least_one_match() -> None:
+    """Or all would be lost."""
+    with pytest.raises(FeedError, match="batch_events: must be at least 1, not 0"):
+        read_football_data([FILE], batch_events=0)
 
 
 def test_blank_lines_are_passed_over_and_line_numbers_stay(tmp_path: Path) -> None:

@@ -193,6 +193,7 @@ MARKET = "changed_betpawa[0].markets[2]"
         (third_market(lines=1), f"{MARKET}.lines: is not known here; known are betpawa_market_id"),
         (betpawa(markets={}), "changed_betpawa[0].markets: must be a list"),
         (betpawa(markets=[3]), "changed_betpawa[0].markets[0]: must be an object"),
+        (betpawa(event_id=True), "changed_betpawa[0].event_id: must be a whole number"),
         (betpawa(event_id=1.0), "changed_betpawa[0].event_id: must be a whole number"),
         (betpawa(event_id=2**63), "changed_betpawa[0].event_id: does not fit 64 bits"),
         (betpawa(raw_response="x"), "changed_betpawa[0].raw_response: must be an object or a list"),

@@ -72,9 +72,10 @@ def small(index: int = 0) -> WriteBatch:
     return batch(betpawa=[betpawa(index + 1)], index=index)
 
 
-def broken_betpawa(event_id: int) -> SnapshotWriteData:
+def broken_betpawa(event_id: int, captured_at: datetime | None = None) -> SnapshotWriteData:
     """A snapshot whose outcomes are no JSON, which only encoding finds out."""
-    return SnapshotWriteData(event_id, 1, 7, None, (market(0, [{"odds": object()}]),))
+    members = (market(0, [{"odds": object()}]),)
+    return SnapshotWriteData(event_id, 1, 7, None, members, captured_at)
 
 
 async def until(condition: Callable[[], bool]) -> None:

@@ -21,6 +21,7 @@ from oddslog.deploy.stack import (
     LocalStack,
     Servers,
     binaries,
+    containers,
     failures,
     jars,
     java,
@@ -31,6 +32,7 @@ from oddslog.deploy.stack import (
 )
 from oddslog.deploy.stack.automatic import AutomaticStack
 from oddslog.deploy.stack.containers import DockerStack, _as_variable
+from oddslog.deploy.stack.engine import ContainerPlan
 from oddslog.deploy.stack.postgres import PostgresServer
 from oddslog.deploy.stack.state import ServerState, StateFile, locked
 from oddslog.schemas.errors import ConfigurationError, UnreachableError
@@ -394,3 +396,62 @@ def test_a_fetch_that_was_killed_leaves_nothing_behind(
     assert not (folder / ".fetch-dead").exists()
     shutil.rmtree(tmp_path / "m2")
     assert jars.kafka_class_path(quiet, threading.Event()) == [folder / "g/a/1/a-1.jar"]
+
+
+class _Engine:
+    """An engine whose containers never answer; `names` are there."""
+
+    def __init__(self, names: set[str]) -> None:
+        self.names = names
+
+    def __enter__(self) -> "_Engine":
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        pass
+
+    def require_image(self, _image: str, _progress: object) -> None:
+        pass
+
+    def exists(self, name: str) -> bool:
+        return name in self.names
+
+    def ensure(self, plan: ContainerPlan) -> str:
+        if plan.name in self.names:
+            raise ConfigurationError("the engine refuses")
+        self.names.add(plan.name)
+        return "made"
+
+    def runs(self, _name: str) -> bool:
+        return False
+
+    def last_lines(self, _name: str) -> str:
+        return "no room"
+
+    def stop(self, _name: str) -> None:
+        pass
+
+    def remove(self, name: str) -> None:
+        self.names.remove(name)
+
+
+def test_a_failed_docker_start_removes_what_it_made_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A container with data is never removed because it could not be started."""
+    names: set[str] = set()
+    monkeypatch.setattr(containers, "Engine", lambda: _Engine(names))
+    stack = DockerStack(tmp_path)
+    with pytest.raises(ConfigurationError, match="ended: no room"):
+        stack.start(quiet)
+    assert names == set()
+    assert not stack.remembered
+    for server in ("docker-kafka", "docker-postgres"):
+        StateFile(tmp_path).change(server, container=f"old-{server}", port=15_001)
+        names.add(f"old-{server}")
+    with pytest.raises(ConfigurationError, match="the engine refuses"):
+        stack.start(quiet)
+    assert names == {"old-docker-kafka", "old-docker-postgres"}
+    stack.destroy()
+    assert names == set()
+    assert not tmp_path.exists()

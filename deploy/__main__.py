@@ -1,0 +1,5 @@
+"""`python -m oddslog.deploy` is the `oddslog` command."""
+
+from .entry import main
+
+main()

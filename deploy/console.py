@@ -1,0 +1,176 @@
+"""What a command says: to people, and to machines.
+
+Results for people go to standard output; progress and notes go to standard
+error. With `--json` everything for people goes to standard error, and the last
+line of standard output is one JSON object.
+"""
+
+import json
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Protocol
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.table import Table
+from rich.text import Text
+
+__all__ = ["Meter", "Out"]
+
+# A pipe has no width: lines for it are not wrapped.
+_WIDTH_OF_A_PIPE = 240
+_PLAIN_EVERY_SECONDS = 5.0
+
+
+class Meter(Protocol):
+    """A progress that can be told how far it is."""
+
+    def advance(self, count: int = 1) -> None:
+        """So many more are done."""
+
+    def move_to(self, done: int) -> None:
+        """So many are done by now."""
+
+
+class Out:
+    """The two outputs of a command."""
+
+    def __init__(self, *, as_json: bool = False) -> None:
+        self.as_json = as_json
+        self._notes = _console(stderr=True)
+        self._people = self._notes if as_json else _console(stderr=False)
+
+    def say(self, text: str, style: str = "") -> None:
+        """A line of the result, for people."""
+        self._people.print(Text(text, style=style), soft_wrap=True)
+
+    def note(self, text: str, style: str = "dim") -> None:
+        """A line about what is going on."""
+        self._notes.print(Text(text, style=style), soft_wrap=True)
+
+    def warn(self, text: str) -> None:
+        """A line that should not be missed and stops nothing."""
+        self.note(f"oddslog: warning: {text}", style="yellow")
+
+    def table(
+        self,
+        columns: Sequence[str],
+        rows: Sequence[Sequence[object]],
+        *,
+        title: str | None = None,
+        numbers: Sequence[str] = (),
+    ) -> None:
+        """A table for people; the columns named in `numbers` are aligned to the right."""
+        table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
+        for column in columns:
+            right = column in numbers
+            table.add_column(column, justify="right" if right else "left", overflow="fold")
+        for row in rows:
+            table.add_row(*(Text(_shown(value)) for value in row))
+        self._people.print(table)
+
+    def facts(self, pairs: Sequence[tuple[str, object]], *, title: str | None = None) -> None:
+        """Names with their values, one a line."""
+        if title:
+            self.say(title, style="bold")
+        width = max((len(name) for name, _ in pairs), default=0)
+        for name, value in pairs:
+            self.say(f"  {name:<{width}}  {_shown(value)}")
+
+    def result(self, values: object) -> None:
+        """The JSON object at the end, where it was asked for."""
+        if self.as_json:
+            typer.echo(json.dumps(values, default=str))
+
+    @contextmanager
+    def meter(self, label: str, total: int | None, unit: str) -> Iterator[Meter]:
+        """A progress bar on a terminal, a few plain lines elsewhere.
+
+        Args:
+            label: what is being done.
+            total: how many there are, None where nobody knows.
+            unit: of what, in the plural.
+        """
+        if self._notes.is_terminal:
+            with _Bar(self._notes, label, total, unit) as bar:
+                yield bar
+        else:
+            plain = _Plain(self, label, total, unit)
+            yield plain
+            plain.finish()
+
+
+class _Bar:
+    def __init__(self, console: Console, label: str, total: int | None, unit: str) -> None:
+        count = "{task.completed:,.0f}"
+        if total is not None:
+            count += f" of {total:,}"
+        self._total = total
+        self._progress = Progress(
+            TextColumn("{task.description:<8}"),
+            BarColumn(bar_width=None),
+            TextColumn(f"{count} {unit}"),
+            TimeElapsedColumn(),
+            console=console,
+        )
+        self._task: TaskID = self._progress.add_task(label, total=total)
+
+    def __enter__(self) -> "_Bar":
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._total is None:  # stop the pulse of a bar without an end
+            task = self._progress.tasks[0]
+            self._progress.update(self._task, total=max(1, int(task.completed)))
+        self._progress.stop()
+
+    def advance(self, count: int = 1) -> None:
+        self._progress.advance(self._task, count)
+
+    def move_to(self, done: int) -> None:
+        self._progress.update(self._task, completed=done)
+
+
+class _Plain:
+    def __init__(self, out: Out, label: str, total: int | None, unit: str) -> None:
+        self._out = out
+        self._label = label
+        self._of = f" of {total:,}" if total is not None else ""
+        self._unit = unit
+        self._done = 0
+        self._started = self._said = time.monotonic()
+
+    def advance(self, count: int = 1) -> None:
+        self.move_to(self._done + count)
+
+    def move_to(self, done: int) -> None:
+        self._done = done
+        if time.monotonic() - self._said >= _PLAIN_EVERY_SECONDS:
+            self._said = time.monotonic()
+            self._say("")
+
+    def finish(self) -> None:
+        self._say(f" in {time.monotonic() - self._started:.1f} s")
+
+    def _say(self, tail: str) -> None:
+        self._out.note(f"{self._label}: {self._done:,}{self._of} {self._unit}{tail}")
+
+
+def _console(*, stderr: bool) -> Console:
+    console = Console(stderr=stderr, highlight=False, markup=False, emoji=False)
+    if not console.is_terminal:
+        console.width = _WIDTH_OF_A_PIPE
+    return console
+
+
+def _shown(value: object) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return f"{value:,}"
+    return f"{value:,.1f}" if isinstance(value, float) else str(value)

@@ -1,0 +1,207 @@
+"""The settings: one frozen object a process, read at the entry points only.
+
+Where a value comes from, the first that is there: an option of the command, the
+environment (`ODDSLOG_<NAME>`), a file named by `ODDSLOG_<NAME>_FILE` for the
+secrets, the default. An empty variable counts as not set.
+"""
+
+import re
+from typing import Annotated, Literal, Self
+
+from pydantic import AfterValidator, Field, SecretStr, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from ..schemas.connection import KafkaConnection
+from ..schemas.errors import ConfigurationError
+from ..schemas.wire import DEFAULT_GROUP, DEFAULT_TOPIC
+
+__all__ = ["PREFIX", "LogLevel", "RawResponse", "Settings", "StackMode", "variable"]
+
+PREFIX = "ODDSLOG_"
+
+RawResponse = Literal["database", "log", "none"]
+StackMode = Literal["auto", "env", "docker", "local"]
+LogLevel = Literal["debug", "info", "warning", "error"]
+
+_MIB = 1024 * 1024
+
+
+def variable(field: str) -> str:
+    """The environment variable of a setting."""
+    return PREFIX + field.upper()
+
+
+def _check_servers(value: str) -> str:
+    for part in value.split(","):
+        host, colon, port = part.strip().rpartition(":")
+        if not (colon and host and port.isdigit() and 0 < int(port) < 65536):
+            raise ValueError("must be host:port, several with commas between them")
+    return value
+
+
+def _check_topic(value: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9._-]{1,249}", value) or value in (".", ".."):
+        raise ValueError("must be 1 to 249 letters, digits, dots, dashes or underscores")
+    return value
+
+
+def _check_schema(value: str) -> str:
+    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]{0,62}", value):
+        raise ValueError("must be a plain name: letters, digits and underscores, at most 63")
+    return value
+
+
+def _check_database_url(value: SecretStr) -> SecretStr:
+    url = value.get_secret_value()
+    if not re.match(r"(postgresql(\+asyncpg)?|postgres)://[^/]", url):
+        raise ValueError("must look like postgresql://user:password@host:5432/name")
+    # SQLAlchemy knows libpq's older scheme no more.
+    return SecretStr(re.sub(r"^postgres://", "postgresql://", url))
+
+
+class Settings(BaseSettings):
+    """Everything that can be set, checked. The secrets are not in its `repr`."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, env_ignore_empty=True, frozen=True, extra="ignore"
+    )
+
+    bootstrap_servers: Annotated[str, AfterValidator(_check_servers)] = Field(
+        "localhost:9092",
+        description="Kafka's addresses, host:port, several with commas. One that answers is enough"
+        " to find the others.",
+    )
+    topic: Annotated[str, AfterValidator(_check_topic)] = Field(
+        DEFAULT_TOPIC,
+        description="The topic that is the log. It is never created by accident: see `oddslog"
+        " topics --create`.",
+    )
+    group: str = Field(
+        DEFAULT_GROUP,
+        min_length=1,
+        max_length=255,
+        description="The sink's consumer group: its members share the partitions. Its offsets are"
+        " for lag and tools; positions come from the ledger.",
+    )
+    database_url: Annotated[SecretStr, AfterValidator(_check_database_url)] | None = Field(
+        None,
+        description="PostgreSQL, as postgresql://user:password@host:5432/name (postgresql+asyncpg://"
+        " works too). No default. Secret.",
+    )
+    database_schema: Annotated[str, AfterValidator(_check_schema)] = Field(
+        "public", description="The PostgreSQL schema that holds the tables."
+    )
+    security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
+        "PLAINTEXT", description="How Kafka is spoken to. SASL_* need a user name and a password."
+    )
+    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = Field(
+        "SCRAM-SHA-512", description="How the password is shown to Kafka, with SASL_*."
+    )
+    sasl_username: str | None = Field(None, description="Kafka's user name, with SASL_*.")
+    sasl_password: SecretStr | None = Field(
+        None, description="Kafka's password, with SASL_*. Secret."
+    )
+    ssl_cafile: str | None = Field(
+        None,
+        description="File of the authorities that Kafka's certificate is checked against; not set:"
+        " the system's.",
+    )
+    ssl_certfile: str | None = Field(
+        None, description="File of our own certificate, where Kafka asks for one."
+    )
+    ssl_keyfile: str | None = Field(
+        None, description="File of its key; not set: the key is in the certificate's file."
+    )
+    ssl_keyfile_password: SecretStr | None = Field(
+        None, description="The password of that key. Secret."
+    )
+    queue_maxsize: int = Field(
+        50,
+        ge=1,
+        le=100_000,
+        description="Batches that may wait in the write queue (two cycles of 1,300 events); then"
+        " `enqueue` waits. More means more memory and more to lose with the process.",
+    )
+    queue_bytes: int = Field(
+        512 * _MIB,
+        ge=_MIB,
+        le=1024 * 1024 * _MIB,
+        description="Bytes (estimated, encoded) that may wait in the write queue; the objects in"
+        " memory take several times that.",
+    )
+    poll_records: int = Field(
+        500,
+        ge=1,
+        le=100_000,
+        description="Records that the sink writes in one transaction, at most. More is faster up"
+        " to a point, and repeats more after a crash.",
+    )
+    poll_bytes: int = Field(
+        16 * _MIB,
+        ge=64 * 1024,
+        le=1024 * _MIB,
+        description="Bytes of records in one transaction, at most; two such polls are in memory.",
+    )
+    raw_response: RawResponse = Field(
+        "database",
+        description="Where raw responses are kept: `database` (in the snapshot's row, and in the"
+        " log), `log` (in Kafka only), `none` (dropped at ingest).",
+    )
+    stack: StackMode = Field(
+        "auto",
+        description="Where demo, tests and `stack` take their servers: `auto` (docker where an"
+        " engine answers, else local), `docker`, `local`, `env` (the configured addresses).",
+    )
+    log_level: LogLevel | None = Field(
+        None,
+        description="The lowest level that is logged. Not set: info for the sink as a service,"
+        " warning for every other command.",
+    )
+
+    @model_validator(mode="after")
+    def _check_relations(self) -> Self:
+        if self.security_protocol.startswith("SASL"):
+            missing = [
+                variable(name)
+                for name in ("sasl_username", "sasl_password")
+                if not getattr(self, name)
+            ]
+            if missing:
+                raise ValueError(
+                    f"{variable('security_protocol')}={self.security_protocol} needs"
+                    f" {' and '.join(missing)}"
+                )
+        return self
+
+    def kafka(self) -> KafkaConnection:
+        """How to reach Kafka."""
+        return KafkaConnection(
+            bootstrap_servers=self.bootstrap_servers,
+            security_protocol=self.security_protocol,
+            sasl_mechanism=self.sasl_mechanism,
+            sasl_username=self.sasl_username,
+            sasl_password=_revealed(self.sasl_password),
+            ssl_cafile=self.ssl_cafile,
+            ssl_certfile=self.ssl_certfile,
+            ssl_keyfile=self.ssl_keyfile,
+            ssl_keyfile_password=_revealed(self.ssl_keyfile_password),
+        )
+
+    def require_database_url(self) -> str:
+        """The database's URL, with its password.
+
+        Raises:
+            ConfigurationError: it is not set.
+        """
+        url = _revealed(self.database_url)
+        if url is None:
+            raise ConfigurationError(
+                f"{variable('database_url')} is not set; it looks like"
+                " postgresql://user:password@host:5432/name (for the local stack:"
+                ' eval "$(oddslog stack env)")'
+            )
+        return url
+
+
+def _revealed(secret: SecretStr | None) -> str | None:
+    return None if secret is None else secret.get_secret_value()
