@@ -57,21 +57,22 @@ def run(work: Coroutine[Any, Any, T]) -> T:
     async def main() -> T:
         nonlocal ended
         loop = asyncio.get_running_loop()
-        task = asyncio.ensure_future(work)
+        task = asyncio.current_task()
 
         def end(number: int) -> None:
             nonlocal ended
             _Received.number = _Received.number or number
             ended = True
-            task.cancel()
+            if task is not None:
+                task.cancel()
 
-        for number in _ENDING:
-            if signal.getsignal(number) is _interrupt:
-                loop.add_signal_handler(number, end, number)
+        taken = [n for n in _ENDING if signal.getsignal(n) is _interrupt]
+        for number in taken:
+            loop.add_signal_handler(number, end, number)
         try:
-            return await task
+            return await work
         finally:
-            for number in _ENDING:
+            for number in taken:
                 loop.remove_signal_handler(number)
             install()
 

@@ -1,0 +1,144 @@
+"""Kafka for the commands: what a log holds, how far its group is, dropping a topic.
+
+Nothing here joins a group or makes a topic: the topic is described by the admin
+client before any other request, because aiokafka's others would create it.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import KafkaError
+
+from ..schemas.connection import KafkaConnection
+from ..schemas.errors import ConfigurationError, UnreachableError
+from ..sink.positions import LogRange
+from ..sink.topics import TopicDescription, describe_topic
+
+__all__ = ["LogState", "drop_topic", "group_members", "read_log", "require_topic"]
+
+_REQUEST_TIMEOUT_MS = 10_000
+_DEADLINE_SECONDS = 20.0
+
+
+@dataclass(frozen=True)
+class LogState:
+    """A log as Kafka has it.
+
+    Attributes:
+        topic: how it is made.
+        ranges: what each partition holds.
+        committed: the group's offsets; None where it has none.
+    """
+
+    topic: TopicDescription
+    ranges: Mapping[int, LogRange]
+    committed: Mapping[int, int | None]
+
+
+async def require_topic(connection: KafkaConnection, topic: str) -> TopicDescription:
+    """The topic.
+
+    Raises:
+        UnreachableError: no broker answers.
+        ConfigurationError: it is not there.
+    """
+    described = await describe_topic(connection, topic)
+    if described is None:
+        raise ConfigurationError(
+            f"topic {topic} is not there; make it with: oddslog topics --create"
+            " (or name another: --topic or ODDSLOG_TOPIC)"
+        )
+    return described
+
+
+async def read_log(connection: KafkaConnection, topic: str, group: str) -> LogState:
+    """What the log holds, and how far the group says it is.
+
+    Raises:
+        UnreachableError: no broker answers, or not in 20 s.
+        ConfigurationError: the topic is not there.
+    """
+    described = await require_topic(connection, topic)
+    with _unreachable(connection):
+        async with asyncio.timeout(_DEADLINE_SECONDS):
+            partitions = [TopicPartition(topic, p) for p in range(described.partitions)]
+            async with _consumer(connection) as consumer:
+                starts = await consumer.beginning_offsets(partitions)
+                ends = await consumer.end_offsets(partitions)
+            async with _admin(connection) as admin:
+                held = await admin.list_consumer_group_offsets(group, partitions=partitions)
+    committed = {tp.partition: offset.offset for tp, offset in held.items() if offset.offset >= 0}
+    return LogState(
+        described,
+        {tp.partition: LogRange(starts[tp], ends[tp]) for tp in partitions},
+        {tp.partition: committed.get(tp.partition) for tp in partitions},
+    )
+
+
+async def group_members(connection: KafkaConnection, group: str) -> int:
+    """How many members the group has now.
+
+    Raises:
+        UnreachableError: no broker answers, or not in 20 s.
+    """
+    with _unreachable(connection):
+        async with asyncio.timeout(_DEADLINE_SECONDS), _admin(connection) as admin:
+            answers = await admin.describe_consumer_groups([group])
+    return sum(len(described[5]) for answer in answers for described in answer.groups)
+
+
+async def drop_topic(connection: KafkaConnection, topic: str) -> None:
+    """Delete a topic; fine where it is not there.
+
+    Raises:
+        UnreachableError: no broker answers, or not in 20 s.
+    """
+    with _unreachable(connection):
+        async with asyncio.timeout(_DEADLINE_SECONDS), _admin(connection) as admin:
+            await admin.delete_topics([topic])
+
+
+@contextmanager
+def _unreachable(connection: KafkaConnection) -> Iterator[None]:
+    """Kafka's failures as one line."""
+    try:
+        yield
+    except (KafkaError, TimeoutError) as error:
+        raise UnreachableError(
+            f"Kafka at {connection.bootstrap_servers} does not answer ({type(error).__name__})"
+        ) from error
+
+
+@asynccontextmanager
+async def _consumer(connection: KafkaConnection) -> AsyncIterator[Any]:
+    consumer = AIOKafkaConsumer(
+        **connection.client_options(),
+        client_id="oddslog-admin",
+        enable_auto_commit=False,
+        isolation_level="read_committed",
+        request_timeout_ms=_REQUEST_TIMEOUT_MS,
+    )
+    try:
+        await consumer.start()
+        yield consumer
+    finally:
+        await consumer.stop()
+
+
+@asynccontextmanager
+async def _admin(connection: KafkaConnection) -> AsyncIterator[Any]:
+    admin = AIOKafkaAdminClient(
+        **connection.client_options(),
+        client_id="oddslog-admin",
+        request_timeout_ms=_REQUEST_TIMEOUT_MS,
+    )
+    try:
+        await admin.start()
+        yield admin
+    finally:
+        await admin.close()

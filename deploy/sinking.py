@@ -1,0 +1,169 @@
+"""Running a sink: its signals, its progress, its end."""
+
+import asyncio
+import os
+import signal
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+import structlog
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from ..schemas.errors import OddslogError
+from ..sink import Sink, SinkOptions, SinkSource, SinkTotals, open_sink
+from .console import Meter
+from .database import asking
+from .kafka import read_log
+from .logs import let_libraries_log
+from .queries import read_database
+from .settings import Settings
+
+__all__ = ["SinkRun", "records_to_read", "run_sink"]
+
+log = structlog.get_logger("oddslog.sink")
+
+_METER_SECONDS = 0.2
+_REPORT_SECONDS = 30.0
+
+
+@dataclass(frozen=True)
+class SinkRun:
+    """How a run ended; `signal_number` is None where no signal ended it."""
+
+    totals: SinkTotals
+    seconds: float
+    signal_number: int | None = None
+
+
+async def run_sink(
+    engine: AsyncEngine,
+    settings: Settings,
+    options: SinkOptions,
+    meter: Meter | None = None,
+    *,
+    signals: bool = True,
+) -> SinkRun:
+    """Run a sink until a signal ends it, or the log's end where that was asked for.
+
+    The first SIGTERM or SIGINT lets the transaction in hand finish; a second one
+    ends the process at once, which loses nothing either.
+
+    Args:
+        engine: on the database.
+        settings: where the log is.
+        options: how the sink works.
+        meter: is moved on by records.
+        signals: whether the signals are ours to take.
+
+    Raises:
+        OddslogError: as `open_sink` and `Sink.run` say.
+    """
+    started = time.perf_counter()
+    stopper = _Stopper()
+    if signals:
+        stopper.listen()
+    source = SinkSource(settings.kafka(), settings.topic, settings.group)
+    opening = asyncio.ensure_future(open_sink(engine, source, options))
+    sink = await stopper.unless_stopped(opening)
+    if sink is None:
+        return SinkRun(SinkTotals(), time.perf_counter() - started, stopper.signal_number)
+    let_libraries_log()
+    stopper.sink = sink
+    async with _reporting(sink, meter):
+        totals = await sink.run()
+    return SinkRun(totals, time.perf_counter() - started, stopper.signal_number)
+
+
+async def records_to_read(engine: AsyncEngine, settings: Settings) -> int | None:
+    """How many offsets lie between the ledger and the log's end; None where unknown."""
+    try:
+        state = await read_log(settings.kafka(), settings.topic, settings.group)
+        with asking(engine):
+            async with engine.connect() as connection:
+                database = await read_database(connection)
+    except OddslogError:
+        return None
+    known = database.newest_log(settings.topic, state.topic.cluster_id)
+    total = 0
+    for partition, held in state.ranges.items():
+        row = None if known is None else known.rows.get(partition)
+        total += held.end - (held.start if row is None else max(held.start, row.next_offset))
+    return max(0, total)
+
+
+class _Stopper:
+    """What the signals do."""
+
+    def __init__(self) -> None:
+        self.sink: Sink | None = None
+        self.signal_number: int | None = None
+        self._asked = asyncio.Event()
+
+    def listen(self) -> None:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                loop.add_signal_handler(number, self._stop, number)
+
+    def _stop(self, number: int) -> None:
+        if self.signal_number is not None:
+            os._exit(128 + number)
+        self.signal_number = number
+        log.info("sink_stopping", signal=signal.Signals(number).name)
+        self._asked.set()
+        if self.sink is not None:
+            self.sink.stop()
+
+    async def unless_stopped(self, opening: "asyncio.Future[Sink]") -> Sink | None:
+        """What was opened, or None where a signal came first."""
+        asked = asyncio.ensure_future(self._asked.wait())
+        try:
+            await asyncio.wait({opening, asked}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            asked.cancel()
+            if not opening.done():
+                opening.cancel()
+        if self._asked.is_set():
+            await asyncio.wait({opening})
+            return None
+        return await opening
+
+
+@asynccontextmanager
+async def _reporting(sink: Sink, meter: Meter | None) -> AsyncIterator[None]:
+    """Move the meter, or log now and then what was written."""
+    work = _log_totals(sink) if meter is None else _move(sink, meter)
+    task = asyncio.create_task(work, name="oddslog-report")
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.wait({task})
+        if meter is not None:
+            meter.move_to(sink.totals.records)
+
+
+async def _move(sink: Sink, meter: Meter) -> None:
+    while True:
+        await asyncio.sleep(_METER_SECONDS)
+        meter.move_to(sink.totals.records)
+
+
+async def _log_totals(sink: Sink) -> None:
+    said = -1
+    while True:
+        await asyncio.sleep(_REPORT_SECONDS)
+        totals = sink.totals
+        if totals.records != said:
+            said = totals.records
+            log.info(
+                "sink_progress",
+                records=totals.records,
+                snapshots=totals.snapshots,
+                markets=totals.markets,
+                confirmations=totals.confirmations,
+                dead_letters=totals.dead_letters,
+                retries=totals.retries,
+            )
