@@ -101,6 +101,16 @@ class Out:
             yield plain
             plain.finish()
 
+    @contextmanager
+    def busy(self, label: str) -> Iterator[None]:
+        """A spinner on a terminal, one plain line elsewhere."""
+        if self._notes.is_terminal:
+            with self._notes.status(label):
+                yield
+        else:
+            self.note(label)
+            yield
+
 
 class _Bar:
     def __init__(self, console: Console, label: str, total: int | None, unit: str) -> None:

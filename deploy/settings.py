@@ -142,6 +142,13 @@ class Settings(BaseSettings):
         le=1024 * _MIB,
         description="Bytes of records in one transaction, at most; two such polls are in memory.",
     )
+    session_timeout_seconds: float = Field(
+        45.0,
+        ge=1.0,
+        le=1800.0,
+        description="After how many seconds without a sign of life a member of the group counts as"
+        " dead, and its partitions go to others.",
+    )
     raw_response: RawResponse = Field(
         "database",
         description="Where raw responses are kept: `database` (in the snapshot's row, and in the"

@@ -4,7 +4,7 @@ import asyncio
 import os
 import signal
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from ..schemas.errors import OddslogError
 from ..sink import Sink, SinkOptions, SinkSource, SinkTotals, open_sink
-from .console import Meter
+from .console import Meter, Out
 from .database import asking
 from .kafka import read_log
 from .logs import let_libraries_log
@@ -41,7 +41,7 @@ async def run_sink(
     engine: AsyncEngine,
     settings: Settings,
     options: SinkOptions,
-    meter: Meter | None = None,
+    out: Out,
     *,
     signals: bool = True,
 ) -> SinkRun:
@@ -54,7 +54,7 @@ async def run_sink(
         engine: on the database.
         settings: where the log is.
         options: how the sink works.
-        meter: is moved on by records.
+        out: shows the progress, where there is an end.
         signals: whether the signals are ours to take.
 
     Raises:
@@ -64,15 +64,27 @@ async def run_sink(
     stopper = _Stopper()
     if signals:
         stopper.listen()
-    source = SinkSource(settings.kafka(), settings.topic, settings.group)
+    source = SinkSource(
+        settings.kafka(),
+        settings.topic,
+        settings.group,
+        session_timeout_seconds=settings.session_timeout_seconds,
+    )
     opening = asyncio.ensure_future(open_sink(engine, source, options))
     sink = await stopper.unless_stopped(opening)
     if sink is None:
         return SinkRun(SinkTotals(), time.perf_counter() - started, stopper.signal_number)
     let_libraries_log()
     stopper.sink = sink
-    async with _reporting(sink, meter):
-        totals = await sink.run()
+    if options.until_caught_up:
+        total = await records_to_read(engine, settings)
+        with out.meter("sink", total, "records") as meter:
+            async with _aside(_move(sink, meter)):
+                totals = await sink.run()
+            meter.move_to(totals.records)
+    else:
+        async with _aside(_log_totals(sink)):
+            totals = await sink.run()
     return SinkRun(totals, time.perf_counter() - started, stopper.signal_number)
 
 
@@ -132,17 +144,14 @@ class _Stopper:
 
 
 @asynccontextmanager
-async def _reporting(sink: Sink, meter: Meter | None) -> AsyncIterator[None]:
-    """Move the meter, or log now and then what was written."""
-    work = _log_totals(sink) if meter is None else _move(sink, meter)
+async def _aside(work: Coroutine[None, None, None]) -> AsyncIterator[None]:
+    """Let something run beside the block, and end it with the block."""
     task = asyncio.create_task(work, name="oddslog-report")
     try:
         yield
     finally:
         task.cancel()
         await asyncio.wait({task})
-        if meter is not None:
-            meter.move_to(sink.totals.records)
 
 
 async def _move(sink: Sink, meter: Meter) -> None:

@@ -19,13 +19,13 @@ from datetime import UTC, datetime
 from typing import Any
 
 import structlog
+
 from oddslog.deploy.stack import Servers, open_stack
 from oddslog.ingest.feeds import SimulateSettings, simulate
 from oddslog.schemas import KafkaConnection, OddslogError, WriteBatch
 from oddslog.sink import migrate
 from oddslog.sink.database import make_engine
 from oddslog.sink.topics import create_topic
-
 from tests.bench.ways import COPY, ORM, SINK, clear_tables, copy_way, feed_topic, orm_way, sink_way
 from tests.fixtures.servers import create_database, drop_database
 

@@ -8,16 +8,17 @@ from datetime import datetime
 from typing import Any
 
 import asyncpg
+from sqlalchemy import BigInteger, DateTime
+from sqlalchemy.dialects.postgresql import JSON, JSONB
+from sqlalchemy.ext.asyncio import AsyncEngine, async_sessionmaker
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
 from oddslog.ingest import AsyncWriteQueue, KafkaDestination
 from oddslog.schemas import KafkaConnection, WriteBatch
 from oddslog.schemas.codec import snapshot_part
 from oddslog.sink import SinkOptions, SinkSource, open_sink
 from oddslog.sink.database import make_engine
 from oddslog.sink.sql import MARKET_COLUMNS
-from sqlalchemy import BigInteger, DateTime
-from sqlalchemy.dialects.postgresql import JSON, JSONB
-from sqlalchemy.ext.asyncio import AsyncEngine, async_sessionmaker
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 __all__ = ["COPY", "ORM", "SINK", "clear_tables", "copy_way", "feed_topic", "orm_way", "sink_way"]
 

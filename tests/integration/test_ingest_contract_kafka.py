@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
+
 from oddslog.ingest import Destination, KafkaDestination
 from oddslog.schemas import KafkaConnection
 from oddslog.schemas.codec import EventWrites, decode, snapshot_from_record
 from oddslog.schemas.records import CompetitorSnapshotKey, SnapshotKey
 from oddslog.schemas.wire import Kind
-
 from tests.unit.test_ingest_contract import DestinationContract
 
 

@@ -7,14 +7,14 @@ from collections.abc import Awaitable, Callable
 import pytest
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+from structlog.testing import capture_logs
+
 from oddslog.ingest import AsyncWriteQueue, KafkaDestination, RejectedPartsError
 from oddslog.ingest.write_queue import Surroundings
 from oddslog.schemas import KafkaConnection
 from oddslog.schemas.codec import encode
 from oddslog.schemas.errors import ConfigurationError, DeliveryError
 from oddslog.schemas.stamp import Stamper
-from structlog.testing import capture_logs
-
 from tests.integration.test_ingest_contract_kafka import event_ids, read_topic
 from tests.unit.test_ingest_builders import NOON, batch, betpawa, small
 

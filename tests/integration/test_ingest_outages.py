@@ -15,6 +15,8 @@ from typing import Any
 
 import pytest
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from structlog.testing import capture_logs
+
 from oddslog.deploy.stack import LocalStack
 from oddslog.ingest import AsyncWriteQueue, KafkaDestination
 from oddslog.ingest.fragments import Fragment
@@ -24,8 +26,6 @@ from oddslog.schemas import KafkaConnection
 from oddslog.schemas.errors import ConfigurationError, DeliveryError, UnreachableError
 from oddslog.schemas.stamp import Stamper
 from oddslog.schemas.wire import Kind
-from structlog.testing import capture_logs
-
 from tests.integration.test_ingest_contract_kafka import event_ids, read_topic
 from tests.unit.test_ingest_builders import NOON, batch, betpawa, small
 
@@ -53,18 +53,18 @@ class Broker:
 
     def freeze(self) -> None:
         """Connections stay, nothing is answered: a black hole."""
-        os.kill(self._pid, signal.SIGSTOP)
+        self._signal(signal.SIGSTOP)
 
     def thaw(self) -> None:
-        os.kill(self._pid, signal.SIGCONT)
+        self._signal(signal.SIGCONT)
 
-    @property
-    def _pid(self) -> int:
+    def _signal(self, number: signal.Signals) -> None:
         process = self._stack._kafka.state.process
-        assert process is not None
-        return process.pid
+        if process is not None:
+            os.kill(process.pid, number)
 
     def destroy(self) -> None:
+        self.thaw()
         self._stack.destroy()
 
 
@@ -79,8 +79,8 @@ def own_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
 def broker(own_broker: Broker) -> Iterator[Broker]:
     """The broker, up before and after."""
     yield own_broker
-    own_broker.start()
     own_broker.thaw()
+    own_broker.start()
 
 
 @pytest.fixture

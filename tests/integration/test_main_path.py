@@ -2,11 +2,11 @@
 
 from datetime import timedelta
 
-from oddslog.deploy.compare import compare
-from oddslog.schemas import CompetitorSnapshotKey
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from oddslog.deploy.compare import compare
+from oddslog.schemas import CompetitorSnapshotKey
 from tests.fixtures.sinks import Feed, RunSink
 from tests.support.batches import NOON, batch, competitor, key_of, market, snapshot
 

@@ -17,6 +17,7 @@ import asyncpg
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+
 from oddslog.deploy.stack import LocalStack, Servers
 from oddslog.deploy.stack.containers import DockerStack
 from oddslog.deploy.stack.jars import cache_directory, pinned_sums

@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+
 from oddslog.ingest.feeds import FeedError, read_football_data
 from oddslog.ingest.feeds.football_columns import find_bookmakers
 from oddslog.schemas.records import (

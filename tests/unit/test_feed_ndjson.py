@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from oddslog.ingest.feeds import FeedError, LineError, batch_to_json, ndjson, read_ndjson
 from oddslog.schemas.errors import InvalidRecordError
 from oddslog.schemas.records import (

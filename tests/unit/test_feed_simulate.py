@@ -10,6 +10,7 @@ from typing import Any
 
 import cramjam
 import pytest
+
 from oddslog.ingest.feeds import SimulateSettings, simulate
 from oddslog.ingest.feeds.goals import MATCH_TYPES
 from oddslog.ingest.feeds.kinds import catalogue

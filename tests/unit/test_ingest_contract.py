@@ -3,13 +3,13 @@
 from typing import Any, Protocol
 
 import pytest
+
 from oddslog.ingest import Destination, MemoryDestination, RejectedPartsError
 from oddslog.schemas.records import (
     CompetitorSnapshotKey,
     SnapshotKey,
     WriteBatch,
 )
-
 from tests.unit.test_ingest_builders import (
     NOON,
     batch,

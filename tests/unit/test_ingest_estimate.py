@@ -5,9 +5,9 @@ from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
+
 from oddslog.ingest.estimate import batch_details, estimate_steps
 from oddslog.schemas.records import CompetitorSnapshotKey, SnapshotKey, WriteBatch
-
 from tests.unit.test_ingest_builders import NOON, batch, betpawa, competitor
 
 documents = st.recursive(

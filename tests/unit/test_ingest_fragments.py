@@ -9,11 +9,11 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+
 from oddslog.ingest.fragments import EncodedBatch, encode_batch
 from oddslog.ingest.pacing import Pacer
 from oddslog.schemas.codec import decode
 from oddslog.schemas.records import SnapshotKey, SnapshotWriteData, WriteBatch
-
 from tests.unit.test_ingest_builders import (
     NOON,
     batch,
@@ -42,7 +42,11 @@ async def test_headers_tell_tools_what_a_record_is() -> None:
         confirmed_at=NOON,
     )
     result = await encoded(stamped)
-    assert [part.key for part in result.fragments] == [b"betpawa:1", b"competitor:2", b"ids:betpawa"]
+    assert [part.key for part in result.fragments] == [
+        b"betpawa:1",
+        b"competitor:2",
+        b"ids:betpawa",
+    ]
     for number, fragment in enumerate(result.fragments, 1):
         headers = dict(fragment.headers)
         writes = decode(fragment.value)

@@ -45,4 +45,6 @@ def test_pure_modules_take_no_clock_no_loop_and_no_network() -> None:
     """Splitting and weighing are functions of their arguments."""
     for name in ("split.py", "estimate.py"):
         text = (INGEST / name).read_text(encoding="utf-8")
-        assert not re.search(r"^\s*(from|import) (asyncio|time|aiokafka|structlog)", text, re.MULTILINE)
+        assert not re.search(
+            r"^\s*(from|import) (asyncio|time|aiokafka|structlog)", text, re.MULTILINE
+        )

@@ -9,6 +9,8 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
+
 from oddslog.ingest import KafkaDestination, RejectedPartsError
 from oddslog.ingest.fragments import Fragment
 from oddslog.ingest.producer import ProducerSettings
@@ -17,8 +19,6 @@ from oddslog.schemas import kill_points
 from oddslog.schemas.codec import decode
 from oddslog.schemas.connection import KafkaConnection
 from oddslog.schemas.errors import ConfigurationError, DeliveryError, UnreachableError
-from structlog.testing import capture_logs
-
 from tests.unit.test_ingest_builders import NOON, batch, betpawa, turns, until
 
 TEN_EVENTS = batch(

@@ -260,7 +260,8 @@ def test_what_is_no_destination_is_refused(make: Callable[[], Any], text: str) -
 
 
 @pytest.mark.parametrize(
-    "name", ["maxsize", "max_bytes", "attempts", "attempt_deadline_seconds", "stop_deadline_seconds"]
+    "name",
+    ["maxsize", "max_bytes", "attempts", "attempt_deadline_seconds", "stop_deadline_seconds"],
 )
 def test_bounds_must_be_positive(name: str) -> None:
     """The message names the one that is not."""

@@ -16,6 +16,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+
 from oddslog.deploy import stack as front_door
 from oddslog.deploy.stack import (
     LocalStack,
