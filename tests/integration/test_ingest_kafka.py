@@ -159,7 +159,7 @@ async def test_a_compacted_topic_is_refused(
 ) -> None:
     """It would throw snapshots away."""
     topic = await make_topic({"cleanup.policy": policy})
-    with pytest.raises(ConfigurationError, match="cleanup.policy"):
+    with pytest.raises(ConfigurationError, match=r"cleanup\.policy"):
         await queue_to(KafkaDestination(kafka, topic=topic)).start()
 
 

@@ -143,9 +143,11 @@ def record_count(backlog: Backlog) -> int:
     return records
 
 
-async def in_thread(call: Callable[[], object]) -> None:
-    """Wait for a child without stopping this loop."""
-    await asyncio.to_thread(call)
+async def stop_all(*members: SinkProcess) -> None:
+    """Stop the members as an orchestrator does; each ends well."""
+    for member in members:
+        await asyncio.to_thread(member.wait_placed)
+    assert [await asyncio.to_thread(member.stop) for member in members] == [0] * len(members)
 
 
 @pytest.mark.parametrize("kill_point", KILL_POINTS)
@@ -161,12 +163,12 @@ async def test_killed_at_a_named_point(
     """Two members, one dies at the point in its second poll and is started again."""
     victim, other = start_sink(f"{kill_point}:2"), start_sink()
     for member in (victim, other):
-        await in_thread(lambda member=member: member.wait_event("partition_placed"))  # type: ignore[misc]
+        await asyncio.to_thread(member.wait_placed)
     await feed_all(feed, backlog, kafka, topic)
-    await in_thread(victim.wait_killed)
+    await asyncio.to_thread(victim.wait_killed)
     again = start_sink()
     await wait_written(engine, record_count(backlog))
-    assert [await asyncio.to_thread(member.stop) for member in (other, again)] == [0, 0]
+    await stop_all(other, again)
     await check_conserved(engine, backlog)
 
 
@@ -188,9 +190,9 @@ async def test_killed_at_random(
     for mark in sorted(chance.sample(range(1, total), 4)):
         await wait_written(engine, mark)
         victim = chance.randrange(2)
-        await in_thread(members[victim].kill)
+        await asyncio.to_thread(members[victim].kill)
         members[victim] = start_sink()
     await feeding
     await wait_written(engine, total)
-    assert [await asyncio.to_thread(member.stop) for member in members] == [0, 0]
+    await stop_all(*members)
     await check_conserved(engine, backlog)

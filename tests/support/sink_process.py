@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 # One budget for every wait: far above what a loaded machine needs, so that it
@@ -33,6 +33,7 @@ class SinkProcess:
             text=True,
         )
         self.lines: list[str] = []
+        self._placed = False
         self._events: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
@@ -47,16 +48,20 @@ class SinkProcess:
                 continue
         self._events.put(None)
 
-    def wait_event(
-        self, name: str, matches: Callable[[dict[str, Any]], bool] | None = None
-    ) -> None:
-        """Wait until the log has such an event."""
+    def wait_placed(self) -> None:
+        """Wait until it reads a partition (at once where it did before)."""
+        if not self._placed:
+            self.wait_event("partition_placed")
+            self._placed = True
+
+    def wait_event(self, name: str) -> None:
+        """Wait until the log has such an event, behind the last one waited for."""
         deadline = time.monotonic() + BUDGET_SECONDS
         while True:
             event = self._events.get(timeout=max(0.0, deadline - time.monotonic()))
             if event is None:
                 raise AssertionError(f"the sink ended before {name}: {self.tail()}")
-            if event.get("event") == name and (matches is None or matches(event)):
+            if event.get("event") == name:
                 return
 
     def wait_killed(self) -> None:

@@ -24,7 +24,8 @@ DEADLINE_SECONDS = 20.0
 class Opened(Protocol):
     """A destination under test, and what it has stored."""
 
-    destination: Destination
+    @property
+    def destination(self) -> Destination: ...
 
     async def stored(self) -> tuple[list[Any], list[Any], list[tuple[str, int]]]:
         """Snapshots, keys confirmed, plain ids confirmed: each once per storing."""

@@ -84,6 +84,7 @@ class Generation:
 
 @pytest.fixture
 def broker(monkeypatch: pytest.MonkeyPatch) -> Broker:
+    """In the place of aiokafka, for every destination of the test."""
     made = Broker()
     monkeypatch.setattr("oddslog.ingest.kafka_destination.Generation", made.generation)
     monkeypatch.setattr("oddslog.ingest.kafka_destination.topic_facts", made.look)
@@ -197,9 +198,25 @@ async def test_brokers_that_are_away_at_start_are_no_failure(broker: Broker) -> 
     assert [line["event"] for line in logs] == ["kafka_unreachable"]
     delivery = await destination.prepare(TEN_EVENTS)
     with pytest.raises(UnreachableError):
-        await delivery.attempt(5)
+        await delivery.attempt(0.01)
     broker.away = False
     await delivery.attempt(5)
+    assert broker.sent == [list(range(1, 11))]
+    await destination.stop()
+
+
+async def test_an_attempt_uses_its_deadline_to_wait_for_the_brokers(
+    broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Refused connections come back at once; three of them are not an outage of half a minute."""
+    monkeypatch.setattr("oddslog.ingest.kafka_destination.RECONNECT_SECONDS", 0.0)
+    broker.away = True
+    destination = KafkaDestination("localhost:9092")
+    attempt = asyncio.create_task((await destination.prepare(TEN_EVENTS)).attempt(20))
+    await until(lambda: broker.looks > 5)
+    assert not attempt.done()
+    broker.away = False
+    await attempt
     assert broker.sent == [list(range(1, 11))]
     await destination.stop()
 

@@ -266,7 +266,7 @@ def test_what_is_no_destination_is_refused(make: Callable[[], Any], text: str) -
 def test_bounds_must_be_positive(name: str) -> None:
     """The message names the one that is not."""
     with pytest.raises(ConfigurationError, match=name):
-        AsyncWriteQueue(MemoryDestination(), **{name: 0})
+        queue_to(MemoryDestination(), **{name: 0})
 
 
 async def test_dashboards_find_their_events_and_fields() -> None:

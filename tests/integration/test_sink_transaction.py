@@ -1,0 +1,220 @@
+"""The data transaction against a real PostgreSQL: ledger, lost replies, lost connections."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from urllib.parse import urlsplit
+
+import pytest
+from oddslog.sink.classify import ErrorClass, classify
+from oddslog.sink.database import make_engine
+from oddslog.sink.transaction import PollResult, _write_locked
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from tests.support.fragments import confirming, good
+from tests.support.batches import NOON
+from tests.support.polls import PollWriter, one, rows
+from tests.support.proxy import Proxy
+from tests.support.waiting import until
+
+LEDGER = "SELECT next_offset, records_total, snapshots_total FROM oddslog_ledger ORDER BY partition"
+COUNTS = (
+    "SELECT (SELECT count(*) FROM odds_snapshots), (SELECT count(*) FROM market_odds),"
+    " (SELECT max(last_confirmed_at) FROM odds_snapshots)"
+)
+
+
+async def retried(write: Callable[[], Awaitable[PollResult]]) -> tuple[PollResult, int]:
+    """Try as the sink does: again after anything transient."""
+    for failures in range(10):
+        try:
+            return await write(), failures
+        except Exception as error:
+            assert classify(error) is ErrorClass.TRANSIENT, repr(error)
+    raise AssertionError("10 attempts")
+
+
+@pytest.fixture
+async def proxy(database_url: str) -> AsyncIterator[Proxy]:
+    """A proxy before the session's PostgreSQL."""
+    parts = urlsplit(database_url)
+    async with Proxy(parts.hostname or "", parts.port or 5432) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+async def through(proxy: Proxy, database_url: str) -> AsyncIterator[AsyncEngine]:
+    """An engine on the test's database, through the proxy."""
+    parts = urlsplit(database_url)
+    user = parts.netloc.rpartition("@")[0]
+    engine = make_engine(f"postgresql://{user}@127.0.0.1:{proxy.port}{parts.path}")
+    yield engine
+    await engine.dispose()
+
+
+async def test_ledger_moves_forward_with_the_rows(engine: AsyncEngine) -> None:
+    """Position, last record and totals are those of what was written."""
+    writer = await PollWriter.open(engine)
+    part = writer.part(good(1), good(1), b"", confirming(NOON))
+    result = await writer.write_parts([part])
+    assert result.next_offsets == {0: 4}
+    (row,) = await rows(engine, "SELECT * FROM oddslog_ledger WHERE partition = 0")
+    assert (row.next_offset, row.last_offset, row.start_offset) == (4, 3, 0)
+    assert part.last is not None
+    assert row.last_crc32 == part.last.crc32
+    assert (row.records_total, row.snapshots_total, row.markets_total) == (4, 1, 2)
+    assert (row.duplicates_total, row.dead_letters_total, row.confirmations_total) == (1, 1, 1)
+
+
+async def test_what_lies_below_the_ledger_is_fenced(engine: AsyncEngine) -> None:
+    """Wholly or in part: only what is above is written, and the last record stays right."""
+    writer = await PollWriter.open(engine)
+    await writer.write(good(1), good(2))
+    fenced = await writer.write_parts([writer.part(good(1), good(2), start=0)])
+    assert (fenced.fenced, fenced.records, fenced.next_offsets) == (2, 0, {0: 2})
+    partly = await writer.write_parts([writer.part(good(1), good(2), good(3), start=0)])
+    assert (partly.fenced, partly.records, partly.snapshots) == (2, 1, 1)
+    assert (partly.duplicates, partly.next_offsets) == (0, {0: 3})
+
+
+async def test_a_partition_that_went_back_is_left_out(engine: AsyncEngine) -> None:
+    """Behind or gone: nothing of it is written; the other partitions of the poll are."""
+    writer = await PollWriter.open(engine, partitions=3)
+    async with engine.begin() as connection:
+        await connection.exec_driver_sql("DELETE FROM oddslog_ledger WHERE partition = 2")
+    parts = [
+        writer.part(good(1), partition=0),
+        writer.part(good(2), partition=1, start=5),
+        writer.part(good(3), partition=2),
+    ]
+    result = await writer.write_parts(parts)
+    assert (result.went_back, result.next_offsets, result.snapshots) == ([1, 2], {0: 1}, 1)
+    assert [row.event_id for row in await rows(engine, "SELECT event_id FROM odds_snapshots")] == [1]
+    assert [row.next_offset for row in await rows(engine, LEDGER)] == [1, 0]
+
+
+async def test_two_owners_write_one_poll_once(engine: AsyncEngine) -> None:
+    """The second waits for the first at the ledger's row, and finds itself fenced."""
+    writer = await PollWriter.open(engine)
+    part = writer.part(good(1), good(2))
+    async with engine.connect() as connection, connection.begin():
+        await _write_locked(connection, writer.log_id, [part], writer.limits, True)
+        second = asyncio.create_task(writer.write_parts([part]))
+        await until(
+            lambda: one(engine, "SELECT count(*) FROM pg_locks WHERE NOT granted"), "the lock"
+        )
+    result = await second
+    assert (result.fenced, result.snapshots) == (2, 0)
+    assert await one(engine, "SELECT count(*) FROM market_odds") == 4
+
+
+@pytest.mark.parametrize("committed", [True, False])
+async def test_an_ambiguous_commit(
+    engine: AsyncEngine, proxy: Proxy, through: AsyncEngine, *, committed: bool
+) -> None:
+    """The reply of a COMMIT is lost: done or not, the next attempt finds out."""
+    writer = await PollWriter.open(through)
+    cut = proxy.cut_at(b"COMMIT", forward=committed)
+    part = writer.part(good(1), good(2), confirming(NOON))
+    with pytest.raises(Exception) as raised:  # noqa: PT011 - SQLAlchemy's or the driver's
+        await writer.write_parts([part])
+    assert classify(raised.value) is ErrorClass.TRANSIENT
+    assert cut.happened.is_set()
+    result, _ = await retried(lambda: writer.write_parts([part]))
+    assert (result.fenced, result.snapshots) == ((3, 0) if committed else (0, 2))
+    assert result.next_offsets == {0: 3}
+    assert [tuple(row) for row in await rows(engine, LEDGER)] == [(3, 3, 2), (0, 0, 0)]
+    ((snapshots, markets, confirmed_at),) = await rows(engine, COUNTS)
+    assert (snapshots, markets) == (2, 4)
+    assert confirmed_at > NOON
+
+
+async def test_the_old_backend_is_still_busy(
+    engine: AsyncEngine, proxy: Proxy, through: AsyncEngine
+) -> None:
+    """The connection is cut while PostgreSQL still works: the next attempt waits for it."""
+    writer = await PollWriter.open(through)
+    part = writer.part(good(1))
+    async with engine.connect() as keeper, keeper.begin():
+        # The old backend waits for this lock, and so does not see that it was cut off.
+        await keeper.exec_driver_sql("LOCK TABLE oddslog_meta, market_odds")
+        first = asyncio.create_task(writer.write_parts([part]))
+        await until(lambda: waiting(engine), "the first attempt to wait")
+        proxy.cut()
+        with pytest.raises(Exception) as raised:  # noqa: PT011
+            await first
+        assert classify(raised.value) is ErrorClass.TRANSIENT
+        second = asyncio.create_task(retried(lambda: writer.write_parts([part])))
+        await until(lambda: waiting(engine, 2), "the second attempt to wait for the first")
+    result, _ = await second
+    assert result.snapshots + result.fenced == 1
+    ((snapshots, markets, _),) = await rows(engine, COUNTS)
+    assert (snapshots, markets) == (1, 2)
+
+
+async def waiting(engine: AsyncEngine, sessions: int = 1) -> bool:
+    """Whether so many sessions wait for a lock."""
+    count = await one(
+        engine,
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
+        " AND wait_event_type = 'Lock'",
+    )
+    return bool(count >= sessions)
+
+
+# The steps at which a connection is lost, by bytes that only they send.
+STEPS = {
+    "lock": b"FOR UPDATE",
+    "insert": b"INTO odds_snapshots",
+    "copy": b"PGCOPY",
+    "ledger": b"UPDATE oddslog_ledger",
+    "savepoint": b"RELEASE SAVEPOINT",
+}
+
+
+@pytest.mark.parametrize("step", STEPS)
+async def test_a_connection_lost_at_any_step(
+    engine: AsyncEngine, proxy: Proxy, through: AsyncEngine, step: str
+) -> None:
+    """Transient, whatever class it is raised as, and exactly once in the end."""
+    writer = await PollWriter.open(through)
+    cut = proxy.cut_at(STEPS[step])
+    result, failures = await retried(lambda: writer.write(good(1), b"bad", good(2)))
+    assert (cut.happened.is_set(), failures) == (True, 1)
+    assert (result.snapshots, result.dead_letters, result.fenced) == (2, 1, 0)
+    ((snapshots, markets, _),) = await rows(engine, COUNTS)
+    assert (snapshots, markets) == (2, 4)
+
+
+async def test_a_backend_terminated_in_mid_transaction(
+    engine: AsyncEngine, through: AsyncEngine
+) -> None:
+    """pg_terminate_backend, as an operator or a fail-over does it."""
+    writer = await PollWriter.open(through)
+    async with engine.connect() as keeper, keeper.begin():
+        await keeper.exec_driver_sql("LOCK TABLE market_odds")
+        first = asyncio.create_task(writer.write(good(1), good(2)))
+        await until(lambda: waiting(engine), "the transaction to wait")
+        await one(
+            engine,
+            "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity"
+            " WHERE datname = current_database() AND wait_event_type = 'Lock'",
+        )
+        with pytest.raises(Exception) as raised:  # noqa: PT011
+            await first
+    assert classify(raised.value) is ErrorClass.TRANSIENT
+    assert await one(engine, "SELECT count(*) FROM odds_snapshots") == 0
+    result, _ = await retried(lambda: writer.write(good(1), good(2)))
+    assert result.snapshots == 2
+
+
+async def test_cancelled_in_mid_transaction(engine: AsyncEngine) -> None:
+    """As a rebalance does it: nothing stays, and the connection can be used again."""
+    writer = await PollWriter.open(engine)
+    async with engine.connect() as keeper, keeper.begin():
+        await keeper.exec_driver_sql("LOCK TABLE market_odds")
+        first = asyncio.create_task(writer.write(good(1)))
+        await until(lambda: waiting(engine), "the transaction to wait")
+        first.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await first
+    assert (await writer.write(good(1))).snapshots == 1

@@ -1,0 +1,187 @@
+"""A TCP proxy that can cut, stall, delay and refuse: the network between us and a server.
+
+    async with Proxy("127.0.0.1", 5432) as proxy:
+        ...                             # connect to 127.0.0.1:{proxy.port}
+        proxy.cut()                     # all connections end with a reset
+        proxy.refuse = True             # new ones are ended at once, too
+        proxy.stall()                   # nothing passes any more; proxy.flow() goes on
+        proxy.delay_seconds = 0.2       # each piece of bytes comes that much later
+        lost = proxy.cut_at(b"COMMIT")  # forwarded, and the connection cut with the reply
+
+Everything runs in the test's own event loop; nothing is left when the block ends.
+"""
+
+import asyncio
+import socket
+import struct
+from collections.abc import Callable
+from contextlib import suppress
+from types import TracebackType
+
+__all__ = ["Cut", "Proxy"]
+
+_PIECE_BYTES = 65536
+
+
+class Cut:
+    """A cut that waits for its bytes; `happened` is set with it."""
+
+    def __init__(self, marker: bytes, *, forward: bool, times: int) -> None:
+        self.marker = marker
+        self.forward = forward
+        self.times = times
+        self.happened = asyncio.Event()
+
+
+class _Pipe:
+    """One connection through the proxy."""
+
+    def __init__(self, client: asyncio.StreamWriter) -> None:
+        self.client = client
+        self.server: asyncio.StreamWriter | None = None
+        self.cut_at_reply: Cut | None = None
+
+    def reset(self) -> None:
+        """End both sides at once; the peers see a reset."""
+        for writer in (self.client, self.server):
+            if writer is not None:
+                raw = writer.get_extra_info("socket")
+                with suppress(OSError):
+                    raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                writer.transport.abort()
+
+
+class Proxy:
+    """Forwards one port to a server, until told to misbehave."""
+
+    def __init__(self, host: str, port: int) -> None:
+        self._host = host
+        self._target_port = port
+        self._listener: asyncio.Server | None = None
+        self._pipes: dict[_Pipe, asyncio.Task[None]] = {}
+        self._flowing = asyncio.Event()
+        self._flowing.set()
+        self._cuts: list[Cut] = []
+        self.refuse = False
+        self.delay_seconds = 0.0
+        self.accepted = 0
+        self.refused = 0
+
+    @property
+    def port(self) -> int:
+        """The port to connect to, on 127.0.0.1."""
+        assert self._listener is not None
+        return int(self._listener.sockets[0].getsockname()[1])
+
+    @property
+    def connections(self) -> int:
+        """How many connections are open now."""
+        return len(self._pipes)
+
+    async def __aenter__(self) -> "Proxy":
+        self._listener = await asyncio.start_server(self._accept, "127.0.0.1", 0)
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        assert self._listener is not None
+        self._listener.close()
+        tasks = list(self._pipes.values())
+        self.cut()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._listener.wait_closed()
+
+    def cut(self) -> None:
+        """Reset every open connection."""
+        for pipe in list(self._pipes):
+            pipe.reset()
+
+    def stall(self) -> None:
+        """Let nothing pass, and keep the connections open: a black hole."""
+        self._flowing.clear()
+
+    def flow(self) -> None:
+        """Let everything pass again, also what has waited."""
+        self._flowing.set()
+
+    def cut_at(self, marker: bytes, *, forward: bool = True, times: int = 1) -> Cut:
+        """Cut a connection when its client sends these bytes (in one piece).
+
+        With `forward` the server gets them, and the cut comes when it replies: what
+        was asked has been done, and the reply is lost. Without it the server never
+        sees them.
+        """
+        cut = Cut(marker, forward=forward, times=times)
+        self._cuts.append(cut)
+        return cut
+
+    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        pipe = _Pipe(writer)
+        if self.refuse:
+            self.refused += 1
+            pipe.reset()
+            return
+        self.accepted += 1
+        self._pipes[pipe] = asyncio.create_task(self._run(pipe, reader), name="proxy-pipe")
+
+    async def _run(self, pipe: _Pipe, client: asyncio.StreamReader) -> None:
+        try:
+            server, pipe.server = await asyncio.open_connection(self._host, self._target_port)
+            pumps = [
+                asyncio.create_task(self._pump(pipe, client, pipe.server, self._seen_request)),
+                asyncio.create_task(self._pump(pipe, server, pipe.client, self._seen_reply)),
+            ]
+            try:
+                await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                for pump in pumps:
+                    pump.cancel()
+                await asyncio.gather(*pumps, return_exceptions=True)
+        except OSError:
+            pass  # the server is away: so is the connection
+        finally:
+            self._pipes.pop(pipe, None)
+            # What was written goes out before the end, unless it was cut.
+            for writer in (pipe.client, pipe.server):
+                if writer is not None:
+                    writer.close()
+
+    async def _pump(
+        self,
+        pipe: _Pipe,
+        source: asyncio.StreamReader,
+        target: asyncio.StreamWriter,
+        seen: Callable[[_Pipe, bytes], bool],
+    ) -> None:
+        with suppress(OSError):
+            while piece := await source.read(_PIECE_BYTES):
+                if self.delay_seconds:
+                    await asyncio.sleep(self.delay_seconds)
+                await self._flowing.wait()
+                if not seen(pipe, piece):
+                    pipe.reset()
+                    return
+                target.write(piece)
+                await target.drain()
+
+    def _seen_request(self, pipe: _Pipe, piece: bytes) -> bool:
+        for cut in self._cuts:
+            if cut.times and cut.marker in piece:
+                cut.times -= 1
+                if not cut.forward:
+                    cut.happened.set()
+                    return False
+                pipe.cut_at_reply = cut
+        return True
+
+    def _seen_reply(self, pipe: _Pipe, _piece: bytes) -> bool:
+        if pipe.cut_at_reply is None:
+            return True
+        pipe.cut_at_reply.happened.set()
+        return False
