@@ -53,7 +53,7 @@ def read_configuration(options: Mapping[str, Any] | None = None) -> Configuratio
         for name, value in os.environ.items()
         if name.upper().startswith(PREFIX) and value
     }
-    files = {field: path for field, path in _secret_files(environment)}
+    files = dict(_secret_files(environment))
     origins = {field: _origin(field, given, environment, files) for field in Settings.model_fields}
     try:
         settings = Settings(**{field: _read(field, path) for field, path in files.items()} | given)
@@ -144,4 +144,3 @@ def _unknown(environment: Mapping[str, str]) -> Iterator[str]:
         nearest = get_close_matches(name, known, 1, cutoff=0.7)
         hint = f"; did you mean {nearest[0]}?" if nearest else "; see: oddslog config"
         yield f"{name} is no setting and has no effect{hint}"
-

@@ -63,7 +63,9 @@ class Out:
         numbers: Sequence[str] = (),
     ) -> None:
         """A table for people; the columns named in `numbers` are aligned to the right."""
-        table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
+        table = Table(
+            title=title, title_justify="left", title_style="bold", box=None, pad_edge=False
+        )
         for column in columns:
             right = column in numbers
             table.add_column(column, justify="right" if right else "left", overflow="fold")

@@ -2,6 +2,7 @@
 
 import asyncio
 import secrets
+import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -79,11 +80,12 @@ def demonstrate(
         OddslogError: one of the parts.
         KeyboardInterrupt: after everything was taken away.
     """
+    url = settings.database_url
     stack = open_stack(
         settings.stack,
         directory,
         bootstrap_servers=settings.bootstrap_servers,
-        database_url=settings.database_url and settings.database_url.get_secret_value(),
+        database_url=None if url is None else url.get_secret_value(),
     )
     was_up = stack.running() is not None
     servers = stack.start(lambda line: out.note(f"  {line}"))
@@ -93,7 +95,7 @@ def demonstrate(
         result = signals.run(demo.run(source))
         kept = keep
     except Exception:
-        kept = keep
+        kept = keep and demo.prepared
         raise
     finally:
         if kept:
@@ -120,6 +122,7 @@ class _Demo:
         self._server_url = servers.database_url
         self._name = f"oddslog_demo_{secrets.token_hex(4)}"
         self._made: list[str] = []
+        self.prepared = False
         changes: dict[str, Any] = {
             "bootstrap_servers": servers.bootstrap_servers,
             "topic": self._name,
@@ -156,6 +159,10 @@ class _Demo:
         return DemoResult(self.settings, fed, sunk, compared)
 
     async def _prepare(self) -> None:
+        self._out.note(
+            f"Kafka is on {self.settings.bootstrap_servers}, PostgreSQL on"
+            f" {safe_url(self._server_url)}"
+        )
         self._out.note(f"Making topic and database {self._name}")
         # Noted before it is made: an interrupt on the way must not leave it behind.
         self._made.append("topic")
@@ -163,6 +170,7 @@ class _Demo:
         self._made.append("database")
         url = await create_database(self._server_url, self._name)
         self.settings = self.settings.model_copy(update={"database_url": SecretStr(url)})
+        self.prepared = True
 
     def clean_up(self) -> None:
         """Drop what was made. What cannot be dropped is said, and is no failure."""
@@ -176,6 +184,8 @@ class _Demo:
                 asyncio.run(drop)
             except OddslogError as error:
                 self._out.warn(f"{made} {self._name} could not be dropped: {error}")
+            else:
+                self._out.note(f"Dropped {made} {self._name}")
 
     def say_where(self) -> None:
         """Where everything is, for whoever wants to look at it."""
@@ -183,12 +193,11 @@ class _Demo:
             "bootstrap_servers": self.settings.bootstrap_servers,
             "topic": self._name,
             "group": self._name,
-            "database_url": self.settings.database_url
-            and self.settings.database_url.get_secret_value(),
+            "database_url": self.settings.require_database_url(),
         }
         self._out.say("Everything is left up. To look at it:", style="bold")
         for field, value in values.items():
-            self._out.say(f"  export {variable(field)}='{value}'")
+            self._out.say(f"  export {variable(field)}={shlex.quote(str(value))}")
         self._out.say('  psql "$ODDSLOG_DATABASE_URL"; oddslog status')
 
 

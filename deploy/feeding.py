@@ -4,21 +4,20 @@ import asyncio
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from datetime import datetime
 
 from ..ingest import AsyncWriteQueue, KafkaDestination, Receipt, RejectedPart, RejectedPartsError
 from ..schemas.errors import DeliveryError
-from ..schemas.records import (
-    CompetitorSnapshotKey,
-    CompetitorSnapshotWriteData,
-    SnapshotKey,
-    SnapshotWriteData,
-    WriteBatch,
-)
+from ..schemas.records import WriteBatch
 from ..schemas.wire import Kind
 from .console import Meter, Out
+from .logs import quieten_logs
 from .settings import Settings
 
 __all__ = ["FeedTotals", "feed"]
+
+# What an interrupt waits for: a batch takes a tenth of it.
+_STOP_SECONDS = 3.0
 
 
 @dataclass(slots=True)
@@ -45,26 +44,37 @@ class FeedTotals:
 
     def add(self, batch: WriteBatch, rejected: Iterable[RejectedPart] = ()) -> None:
         """Count a batch that is stored, but for what was rejected of it."""
+        self.batches += 1
         out = {(part.kind, part.event_id, part.captured_at) for part in rejected}
-        for snapshot in (*batch.changed_betpawa, *batch.changed_competitor):
-            if _source(snapshot) not in out:
+        for source, markets in _snapshots(batch):
+            if source not in out:
                 self.snapshots += 1
-                self.markets += len(snapshot.markets)
-        for key in (*batch.unchanged_betpawa, *batch.unchanged_competitor):
-            self.confirmations += (*_source(key)[:2], None) not in out
-        for kind, ids in (
-            (Kind.BETPAWA, batch.unchanged_betpawa_ids),
-            (Kind.COMPETITOR, batch.unchanged_competitor_ids),
-        ):
-            self.confirmations += 0 if (kind, None, None) in out else len(ids)
+                self.markets += markets
+        self.confirmations += sum(
+            count for source, count in _confirmations(batch) if source not in out
+        )
 
 
-def _source(
-    one: SnapshotWriteData | CompetitorSnapshotWriteData | SnapshotKey | CompetitorSnapshotKey,
-) -> tuple[Kind, int, object]:
-    if isinstance(one, (SnapshotWriteData, SnapshotKey)):
-        return Kind.BETPAWA, one.event_id, one.captured_at
-    return Kind.COMPETITOR, one.competitor_event_id, one.captured_at
+# Kind, event and moment, as `RejectedPart` names what it was.
+_Source = tuple[Kind, int | None, datetime | None]
+
+
+def _snapshots(batch: WriteBatch) -> Iterator[tuple[_Source, int]]:
+    """Each snapshot with its number of markets."""
+    for one in batch.changed_betpawa:
+        yield (Kind.BETPAWA, one.event_id, one.captured_at), len(one.markets)
+    for other in batch.changed_competitor:
+        yield (Kind.COMPETITOR, other.competitor_event_id, other.captured_at), len(other.markets)
+
+
+def _confirmations(batch: WriteBatch) -> Iterator[tuple[_Source, int]]:
+    """Confirmations with their number; one part holds all of an event, or all plain ids."""
+    for one in batch.unchanged_betpawa:
+        yield (Kind.BETPAWA, one.event_id, None), 1
+    for other in batch.unchanged_competitor:
+        yield (Kind.COMPETITOR, other.competitor_event_id, None), 1
+    yield (Kind.BETPAWA, None, None), len(batch.unchanged_betpawa_ids)
+    yield (Kind.COMPETITOR, None, None), len(batch.unchanged_competitor_ids)
 
 
 async def feed(
@@ -87,15 +97,32 @@ async def feed(
     )
     started = time.perf_counter()
     async with AsyncWriteQueue(
-        destination, maxsize=settings.queue_maxsize, max_bytes=settings.queue_bytes
+        destination,
+        maxsize=settings.queue_maxsize,
+        max_bytes=settings.queue_bytes,
+        stop_deadline_seconds=_STOP_SECONDS,
     ) as queue:
-        while (batch := await asyncio.to_thread(next, batches, None)) is not None:
-            if feeder.undelivered:
-                break
-            feeder.watch(batch, await queue.enqueue(batch))
-        await feeder.finish()
+        try:
+            await _enqueue_all(queue, batches, feeder)
+        except asyncio.CancelledError:
+            feeder.interrupted(queue.stats()["queue_size"])
+            raise
     feeder.totals.seconds = time.perf_counter() - started
     return feeder.totals
+
+
+async def _enqueue_all(
+    queue: AsyncWriteQueue, batches: Iterator[WriteBatch], feeder: "_Feeder"
+) -> None:
+    try:
+        while (batch := await asyncio.to_thread(next, batches, None)) is not None:
+            feeder.watch(await queue.enqueue(batch))
+            if feeder.undelivered.is_set():
+                break
+    except Exception:  # of the source: what was good before it goes in
+        await feeder.finish()
+        raise
+    await feeder.finish()
 
 
 class _Feeder:
@@ -103,21 +130,37 @@ class _Feeder:
 
     def __init__(self, out: Out, meter: Meter) -> None:
         self.totals = FeedTotals()
-        self.undelivered = False
+        self.undelivered = asyncio.Event()
         self._out = out
         self._meter = meter
         self._watching: set[asyncio.Task[None]] = set()
 
-    def watch(self, batch: WriteBatch, receipt: Receipt) -> None:
-        task = asyncio.create_task(self._settle(batch, receipt), name="oddslog-feed-receipt")
+    def watch(self, receipt: Receipt) -> None:
+        task = asyncio.create_task(self._settle(receipt), name="oddslog-feed-receipt")
         self._watching.add(task)
         task.add_done_callback(self._watching.discard)
 
-    async def finish(self) -> None:
-        if self._watching:
-            await asyncio.wait(self._watching)
+    def interrupted(self, on_their_way: int) -> None:
+        """Say how far it came; the batches on their way may or may not get there."""
+        quieten_logs()  # else each of them is logged in full
+        self.undelivered.set()
+        self._out.note(
+            f"oddslog: interrupted: {self.totals.batches:,} batches are in the log,"
+            f" {on_their_way:,} were on their way"
+        )
 
-    async def _settle(self, batch: WriteBatch, receipt: Receipt) -> None:
+    async def finish(self) -> None:
+        """Wait for every receipt, or for the first batch that Kafka does not take."""
+        undelivered = asyncio.create_task(self.undelivered.wait())
+        try:
+            while self._watching and not undelivered.done():
+                waiting = {*self._watching, undelivered}
+                await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            undelivered.cancel()
+
+    async def _settle(self, receipt: Receipt) -> None:
+        batch = receipt.batch
         try:
             await receipt
         except RejectedPartsError as error:
@@ -128,10 +171,10 @@ class _Feeder:
                 self._out.note(f"oddslog: rejected: {part}", style="red")
         except DeliveryError as error:
             self.totals.failed += 1
-            self.undelivered = True
-            self._out.note(f"oddslog: batch {batch.batch_index}: {error}", style="red")
+            if not self.undelivered.is_set():  # the others fail of the same, and are logged in full
+                self._out.note(f"oddslog: batch {batch.batch_index}: {error}", style="red")
+            self.undelivered.set()
         else:
             self.totals.add(batch)
         finally:
-            self.totals.batches += 1
             self._meter.advance()

@@ -5,10 +5,10 @@ client before any other request, because aiokafka's others would create it.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
@@ -21,8 +21,11 @@ from ..sink.topics import TopicDescription, describe_topic
 
 __all__ = ["LogState", "drop_topic", "group_members", "read_log", "require_topic"]
 
+T = TypeVar("T")
+
 _REQUEST_TIMEOUT_MS = 10_000
 _DEADLINE_SECONDS = 20.0
+_RETRY_SECONDS = 0.2
 
 
 @dataclass(frozen=True)
@@ -71,7 +74,9 @@ async def read_log(connection: KafkaConnection, topic: str, group: str) -> LogSt
                 starts = await consumer.beginning_offsets(partitions)
                 ends = await consumer.end_offsets(partitions)
             async with _admin(connection) as admin:
-                held = await admin.list_consumer_group_offsets(group, partitions=partitions)
+                held = await _of_coordinator(
+                    lambda: admin.list_consumer_group_offsets(group, partitions=partitions)
+                )
     committed = {tp.partition: offset.offset for tp, offset in held.items() if offset.offset >= 0}
     return LogState(
         described,
@@ -88,7 +93,7 @@ async def group_members(connection: KafkaConnection, group: str) -> int:
     """
     with _unreachable(connection):
         async with asyncio.timeout(_DEADLINE_SECONDS), _admin(connection) as admin:
-            answers = await admin.describe_consumer_groups([group])
+            answers = await _of_coordinator(lambda: admin.describe_consumer_groups([group]))
     return sum(len(described[5]) for answer in answers for described in answer.groups)
 
 
@@ -101,6 +106,17 @@ async def drop_topic(connection: KafkaConnection, topic: str) -> None:
     with _unreachable(connection):
         async with asyncio.timeout(_DEADLINE_SECONDS), _admin(connection) as admin:
             await admin.delete_topics([topic])
+
+
+async def _of_coordinator(ask: Callable[[], Awaitable[T]]) -> T:
+    """Ask again while the coordinator is being found; a new cluster has none at first."""
+    while True:
+        try:
+            return await ask()
+        except KafkaError as error:
+            if not error.retriable:
+                raise
+        await asyncio.sleep(_RETRY_SECONDS)
 
 
 @contextmanager

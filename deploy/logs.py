@@ -15,7 +15,7 @@ import structlog
 
 from .settings import LogLevel
 
-__all__ = ["LibraryLogs", "configure_logs", "let_libraries_log"]
+__all__ = ["LibraryLogs", "configure_logs", "let_libraries_log", "quieten_logs"]
 
 _SECONDS_BETWEEN_EQUALS = 10.0
 _LEVELS = {
@@ -61,6 +61,11 @@ def configure_logs(level: LogLevel) -> None:
     logging.lastResort = None
     if level == "debug":
         let_libraries_log()
+
+
+def quieten_logs() -> None:
+    """Log nothing but what is critical, from now on."""
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
 
 
 def let_libraries_log() -> None:

@@ -83,9 +83,7 @@ class DatabaseState:
     def newest_log(self, topic: str, cluster_id: str | None) -> KnownLog | None:
         """The newest generation of a topic's log; of any cluster where it is not known."""
         found = [
-            log
-            for log in self.logs
-            if log.topic == topic and cluster_id in (None, log.cluster_id)
+            log for log in self.logs if log.topic == topic and cluster_id in (None, log.cluster_id)
         ]
         return max(found, key=lambda log: (log.generation, log.log_id), default=None)
 

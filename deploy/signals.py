@@ -12,9 +12,11 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any, TypeVar
 
-__all__ = ["Ended", "exit_code", "install", "run", "shielded"]
+__all__ = ["INTERRUPTED", "Ended", "exit_code", "install", "run", "shielded"]
 
 T = TypeVar("T")
+
+INTERRUPTED = 128 + signal.SIGINT
 
 _ENDING = (signal.SIGTERM, signal.SIGHUP)
 

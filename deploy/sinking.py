@@ -130,9 +130,10 @@ class _Stopper:
 
     async def unless_stopped(self, opening: "asyncio.Future[Sink]") -> Sink | None:
         """What was opened, or None where a signal came first."""
-        asked = asyncio.ensure_future(self._asked.wait())
+        asked = asyncio.create_task(self._asked.wait())
+        waiting: set[asyncio.Future[object]] = {opening, asked}  # type: ignore[arg-type]
         try:
-            await asyncio.wait({opening, asked}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
         finally:
             asked.cancel()
             if not opening.done():

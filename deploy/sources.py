@@ -80,7 +80,7 @@ def football_data(paths: Sequence[Path]) -> Source:
 
 
 def ndjson(path: str, *, strict: bool, report: Callable[[LineError], None]) -> Source:
-    """Batches as lines of JSON, from a file or (`-`) standard input.
+    """Batches as lines of JSON, from a file or (`-`) standard input; read once.
 
     Args:
         path: the file.
@@ -91,12 +91,11 @@ def ndjson(path: str, *, strict: bool, report: Callable[[LineError], None]) -> S
         ConfigurationError: the file cannot be read.
     """
     name = "standard input" if path == "-" else path
-    if path != "-":
-        _check_readable(path)
+    handle = _open(path)
 
     @contextmanager
     def opened() -> Iterator[Iterator[WriteBatch]]:
-        lines = _Lines(sys.stdin.fileno() if path == "-" else os.open(path, os.O_RDONLY))
+        lines = _Lines(handle)
         try:
             yield read_ndjson(lines, source=name, strict=strict, report=report)
         finally:
@@ -110,16 +109,17 @@ def _plain(batches: Iterator[WriteBatch]) -> Iterator[Iterator[WriteBatch]]:
     yield batches
 
 
-def _check_readable(path: str) -> None:
+def _open(path: str) -> int:
+    if path == "-":
+        return sys.stdin.fileno()
     try:
-        handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+        handle = os.open(path, os.O_RDONLY)
     except OSError as error:
-        raise ConfigurationError(f"{path} cannot be read: {error.strerror}") from error
-    try:
-        if stat.S_ISDIR(os.fstat(handle).st_mode):
-            raise ConfigurationError(f"{path} cannot be read: it is a folder")
-    finally:
+        raise ConfigurationError(f"{path}: cannot be read: {error.strerror}") from error
+    if stat.S_ISDIR(os.fstat(handle).st_mode):
         os.close(handle)
+        raise ConfigurationError(f"{path}: cannot be read: it is a folder")
+    return handle
 
 
 class _Lines:

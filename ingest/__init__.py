@@ -8,6 +8,7 @@ async with AsyncWriteQueue(KafkaDestination("localhost:9092")) as queue:
 from .destination import Delivery, Destination, RejectedPart, RejectedPartsError
 from .kafka_destination import KafkaDestination
 from .memory import MemoryDestination
+from .quiet import limit_aiokafka_log
 from .receipt import Receipt
 from .write_queue import AsyncWriteQueue
 
@@ -20,4 +21,5 @@ __all__ = [
     "Receipt",
     "RejectedPart",
     "RejectedPartsError",
+    "limit_aiokafka_log",
 ]

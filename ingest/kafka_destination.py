@@ -20,6 +20,8 @@ __all__ = ["KafkaDestination"]
 
 START_SECONDS = 10.0
 STOP_SECONDS = 6.0
+# Between two looks for brokers that refuse connections, within one attempt.
+RECONNECT_SECONDS = 0.5
 # Sequence numbers of a producer break after 2**31 records on one partition.
 ROTATE_RECORDS = 2**30
 # What may be on its way unacknowledged. aiokafka compresses one batch of every
@@ -216,11 +218,21 @@ class KafkaDelivery:
         self._limit_bytes = limit_bytes
 
     async def attempt(self, deadline_seconds: float) -> None:
-        """See `Delivery.attempt`."""
+        """See `Delivery.attempt`. Brokers that refuse connections are tried until the deadline."""
+        unreachable: UnreachableError | None = None
         try:
             async with asyncio.timeout(deadline_seconds):
-                await self._destination._deliver(self)  # noqa: SLF001 - one module, one thing
+                while True:
+                    try:
+                        await self._destination._deliver(self)  # noqa: SLF001 - one module, one thing
+                        break
+                    except UnreachableError as error:
+                        unreachable = error
+                    await asyncio.sleep(RECONNECT_SECONDS)
+                    unreachable = None  # from here on a time-out means something else
         except TimeoutError as error:
+            if unreachable is not None:
+                raise unreachable from error
             missing = len(self.unacknowledged())
             raise DeliveryError(
                 f"{missing} of {len(self._encoded.fragments)} fragments were not acknowledged "

@@ -322,10 +322,14 @@ def _check_consistent(fragment: EventWrites) -> None:
         raise DecodeError("has snapshots or confirmations, and no event_id")
     if fragment.confirmed_at is None and (fragment.confirmations or fragment.unchanged_ids):
         raise DecodeError("has confirmations, and no confirmed_at")
-    if fragment.kind is Kind.BETPAWA:
-        for member in (*fragment.snapshots, *fragment.confirmations):
-            if member["bookmaker_id"] is None:
-                raise DecodeError("has a BetPawa snapshot or confirmation without bookmaker_id")
+    betpawa = fragment.kind is Kind.BETPAWA
+    for member in (*fragment.snapshots, *fragment.confirmations):
+        if (member["bookmaker_id"] is not None) != betpawa:
+            raise DecodeError(
+                "has a BetPawa snapshot or confirmation without bookmaker_id"
+                if betpawa
+                else "has a competitor snapshot or confirmation with a bookmaker_id"
+            )
     if not 0 <= fragment.fragment_index < fragment.fragment_count:
         raise DecodeError(
             f"says it is fragment {fragment.fragment_index} of {fragment.fragment_count}"

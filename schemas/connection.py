@@ -16,7 +16,8 @@ class KafkaConnection:
     """Address and credentials; the secrets are not in its `repr`.
 
     Raises:
-        ConfigurationError: an unknown protocol, or SASL without user and password.
+        ConfigurationError: an unknown protocol, SASL without user and password, or
+            a TLS key without its certificate.
     """
 
     bootstrap_servers: str = "localhost:9092"
@@ -42,6 +43,9 @@ class KafkaConnection:
                 f"security protocol {self.security_protocol} needs a SASL user name and password"
             )
 
+        if self.ssl_keyfile is not None and self.ssl_certfile is None:
+            raise ConfigurationError("a TLS key file for Kafka needs its certificate file")
+
     def client_options(self) -> dict[str, Any]:
         """Keyword arguments for any aiokafka client. Reads the certificate files.
 
@@ -66,9 +70,9 @@ class KafkaConnection:
         try:
             context = ssl.create_default_context(cafile=self.ssl_cafile)
             if self.ssl_certfile is not None:
-                context.load_cert_chain(
-                    self.ssl_certfile, self.ssl_keyfile, self.ssl_keyfile_password
-                )
+                # With None, OpenSSL asks the terminal for the password, and waits.
+                password = self.ssl_keyfile_password or ""
+                context.load_cert_chain(self.ssl_certfile, self.ssl_keyfile, password)
         except (OSError, ssl.SSLError) as error:
             raise ConfigurationError(f"the TLS files for Kafka cannot be read: {error}") from error
         return context

@@ -15,6 +15,8 @@ __all__ = ["MAX_DEPTH", "encode_document"]
 # Far above real odds (depth 6) and far below what ends Python's JSON encoder
 # (its recursion limit, about 1,000) and PostgreSQL's parser (54001).
 MAX_DEPTH = 200
+_MAX_PATH = 200  # characters of a path in an error
+_REPLACEMENT = "\ufffd"
 
 _SCALARS = frozenset({str, int, float, bool, type(None)})
 _encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
@@ -36,7 +38,8 @@ def encode_document(field: str, document: Any) -> tuple[str, int, Any]:
     try:
         text = _encode(document)
     except ValueError as error:  # not finite, or an int of thousands of digits
-        raise InvalidRecordError(field, f"cannot be JSON: {error}") from error
+        path, problem = _find_unwritable(document, field) or (field, str(error))
+        raise _refusal(path, f"cannot be JSON: {problem}") from error
     # The escape of NUL may also be a backslash before "u0000"; cleaning decides.
     if "\\u0000" not in text and (text.isascii() or _is_unicode(text)):
         return text, 0, document
@@ -54,13 +57,11 @@ def _is_unicode(text: str) -> bool:
 
 def _check(value: dict[Any, Any] | list[Any], path: str, depth: int) -> None:
     if depth > MAX_DEPTH:
-        raise InvalidRecordError(path[:200], f"is nested deeper than {MAX_DEPTH}")
+        raise _refusal(path, f"is nested deeper than {MAX_DEPTH}")
     if isinstance(value, dict):
         for key, member in value.items():
             if type(key) is not str and not isinstance(key, str):
-                raise InvalidRecordError(
-                    path, f"has a key that is {type(key).__name__}; keys must be str"
-                )
+                raise _refusal(path, f"has a key that is {type(key).__name__}; keys must be str")
             if type(member) not in _SCALARS:
                 _check_member(member, f"{path}.{key}", depth)
     else:
@@ -73,7 +74,30 @@ def _check_member(member: object, path: str, depth: int) -> None:
     if isinstance(member, (dict, list)):
         _check(member, path, depth + 1)
     elif not isinstance(member, (str, int, float)):
-        raise InvalidRecordError(path, f"cannot be JSON: it is {type(member).__name__}")
+        raise _refusal(path, f"cannot be JSON: it is {type(member).__name__}")
+
+
+def _refusal(path: str, problem: str) -> InvalidRecordError:
+    """The error for a path; foreign keys must break neither a log line nor a column."""
+    return InvalidRecordError(_clean_text(path[:_MAX_PATH])[0], problem)
+
+
+def _find_unwritable(value: object, path: str) -> tuple[str, str] | None:
+    """Where the number is that the encoder refused, and what is wrong with it."""
+    if isinstance(value, (dict, list)):
+        members = (
+            ((f"{path}.{key}", member) for key, member in value.items())
+            if isinstance(value, dict)
+            else ((f"{path}[{index}]", member) for index, member in enumerate(value))
+        )
+        found = (_find_unwritable(member, inner) for inner, member in members)
+        return next((one for one in found if one is not None), None)
+    if isinstance(value, (str, int, float)):
+        try:
+            _encode(value)
+        except ValueError as error:
+            return path, f"{value} is not finite" if isinstance(value, float) else str(error)
+    return None
 
 
 def _clean(value: Any) -> tuple[Any, int]:
@@ -89,6 +113,9 @@ def _clean(value: Any) -> tuple[Any, int]:
     replaced = 0
     for key, member in value.items():
         new_key, in_key = _clean_text(key)
+        # Two keys that differ only in what is replaced stay two: none is lost.
+        while in_key and (new_key in cleaned or new_key in value):
+            new_key += _REPLACEMENT
         new_member, in_member = _clean(member)
         cleaned[new_key] = new_member
         replaced += in_key + in_member
@@ -101,7 +128,7 @@ def _clean_text(text: str) -> tuple[str, int]:
         return text, 0
     return (
         "".join(
-            "�" if character == "\0" or "\ud800" <= character <= "\udfff" else character
+            _REPLACEMENT if character == "\0" or "\ud800" <= character <= "\udfff" else character
             for character in text
         ),
         bad,

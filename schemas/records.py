@@ -11,7 +11,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeVar
 
 from .errors import InvalidRecordError
 
@@ -26,6 +26,8 @@ __all__ = [
 
 INT64_MIN = -(2**63)
 INT64_MAX = 2**63 - 1
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,9 +52,9 @@ class MarketWriteData:
     market_groups: list[str] | None
 
     def __post_init__(self) -> None:
+        _check_text("betpawa_market_id", self.betpawa_market_id)
         if not self.betpawa_market_id:
             raise InvalidRecordError("betpawa_market_id", "is empty")
-        _check_text("betpawa_market_id", self.betpawa_market_id)
         _check_text("betpawa_market_name", self.betpawa_market_name)
         if self.handicap_type is not None:
             _check_text("handicap_type", self.handicap_type)
@@ -212,15 +214,24 @@ def _check_optional_int(field: str, value: object) -> None:
         _check_int(field, value)
 
 
+def _as_tuple(field: str, values: Iterable[T]) -> tuple[T, ...]:
+    try:
+        return tuple(values)
+    except TypeError:
+        raise InvalidRecordError(
+            field, f"must be a tuple or a list, not {type(values).__name__}"
+        ) from None
+
+
 def _set_ids(record: object, field: str, values: Iterable[int]) -> None:
-    ids = tuple(values)
+    ids = _as_tuple(field, values)
     for value in ids:
         _check_int(field, value)
     object.__setattr__(record, field, ids)
 
 
 def _set_tuple(record: object, field: str, values: Iterable[object], kind: type) -> None:
-    members = tuple(values)
+    members = _as_tuple(field, values)
     for member in members:
         if not isinstance(member, kind):
             raise InvalidRecordError(

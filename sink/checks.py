@@ -3,6 +3,7 @@
 The limits come from reflection, so a wider column is simply a wider limit.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -47,6 +48,14 @@ def check_snapshot(snapshot: SnapshotItem, limits: ColumnLimits) -> Problem | No
     for index, market in enumerate(data["markets"]):
         # Each market of each snapshot comes by here: no call unless one is too long.
         handicap_type = market["handicap_type"]
+        # One sum for three numbers: it is finite unless one of them is not.
+        number = (
+            (market["line"] or 0.0)
+            + (market["handicap_home"] or 0.0)
+            + (market["handicap_away"] or 0.0)
+        )
+        if number - number != 0.0 and (problem := _not_finite(index, dict(market))):
+            return problem
         if (
             len(market["betpawa_market_id"]) > id_length
             or len(market["betpawa_market_name"]) > name_length
@@ -73,6 +82,14 @@ def _check_int(field: str, value: int | None) -> Problem | None:
     if value is None or -INT4_MAX - 1 <= value <= INT4_MAX:
         return None
     return Problem(field, f"{field} {value} is out of the range of an integer column")
+
+
+def _not_finite(index: int, market: Mapping[str, object]) -> Problem | None:
+    for column in ("line", "handicap_home", "handicap_away"):
+        value = market[column]
+        if isinstance(value, float) and not math.isfinite(value):
+            return Problem(f"markets[{index}].{column}", f"{column} is {value}, not a number")
+    return None
 
 
 def _too_long(index: int, market: Mapping[str, object], lengths: Mapping[str, int]) -> Problem:

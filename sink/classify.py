@@ -12,7 +12,14 @@ from sqlalchemy import exc as sa_exc
 
 from .errors import CopyEncodeError, VanishedRowError
 
-__all__ = ["ErrorClass", "classify", "classify_sqlstate", "constraint_of", "sqlstate_of"]
+__all__ = [
+    "ErrorClass",
+    "classify",
+    "classify_sqlstate",
+    "column_of",
+    "constraint_of",
+    "sqlstate_of",
+]
 
 
 class ErrorClass(Enum):
@@ -64,6 +71,13 @@ _TRANSIENT_CLASSES = (
     VanishedRowError,
 )
 
+# Of the driver's InterfaceErrors, those that no waiting mends.
+_CONFIGURATION_CLASSES = (
+    asyncpg.ClientConfigurationError,
+    asyncpg.UnsupportedClientFeatureError,
+    asyncpg.exceptions.UnsupportedServerFeatureError,
+)
+
 
 def classify_sqlstate(sqlstate: str) -> ErrorClass:
     """The class of a SQLSTATE."""
@@ -74,6 +88,8 @@ def classify(error: BaseException) -> ErrorClass:
     """The class of anything that a write can raise."""
     if isinstance(error, CopyEncodeError) or _is_encode_error(error):
         return ErrorClass.POISON
+    if any(isinstance(link, _CONFIGURATION_CLASSES) for link in _chain(error)):
+        return ErrorClass.FATAL
     sqlstate = sqlstate_of(error)
     if sqlstate is not None:
         if _is_stale_plan(error):
@@ -99,6 +115,15 @@ def constraint_of(error: BaseException) -> str | None:
     """The constraint that PostgreSQL named."""
     for link in _chain(error):
         name = getattr(link, "constraint_name", None)
+        if isinstance(name, str):
+            return name
+    return None
+
+
+def column_of(error: BaseException) -> str | None:
+    """The column that PostgreSQL named."""
+    for link in _chain(error):
+        name = getattr(link, "column_name", None)
         if isinstance(name, str):
             return name
     return None

@@ -176,8 +176,20 @@ class LogConsumer:
         """Fetch these again."""
         self._consumer.resume(*map(self._tp, partitions))
 
-    def partition_count(self) -> int:
-        """How many partitions the topic has, as far as this client knows."""
+    async def partition_count(self) -> int:
+        """How many partitions the topic has now; 0 where it is gone.
+
+        Raises:
+            LogReadError: no answer in 20 s.
+        """
+        try:
+            async with asyncio.timeout(_OFFSETS_DEADLINE_SECONDS):
+                # What the client knows by itself is up to a minute old.
+                known = await self._consumer._client.force_metadata_update()  # noqa: SLF001
+        except (KafkaError, TimeoutError) as error:
+            raise LogReadError(error) from error
+        if not known:
+            raise LogReadError(TimeoutError())
         return len(self._consumer.partitions_for_topic(self._topic) or ())
 
     async def ranges(self, partitions: Iterable[int]) -> dict[int, LogRange]:

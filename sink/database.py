@@ -32,6 +32,7 @@ PRE_COMMIT_STATEMENT_TIMEOUT_SECONDS = 240
 _LOCK_TIMEOUT_SECONDS = 30
 _IDLE_IN_TRANSACTION_TIMEOUT_SECONDS = 60
 _CONNECT_TIMEOUT_SECONDS = 10
+_PARENT_COLUMNS = ("event_id", "bookmaker_id", "scrape_run_id", "competitor_event_id")
 _HAS_TRANSACTION_TIMEOUT = 170000  # server_version_num: new in PostgreSQL 17
 
 
@@ -175,4 +176,5 @@ async def _parents(connection: AsyncConnection, table: str) -> Mapping[str, str]
         ),
         {"table": table},
     )
-    return {row.column: row.parent for row in rows}
+    # Of other keys the sink would not know which value to look up.
+    return {row.column: row.parent for row in rows if row.column in _PARENT_COLUMNS}

@@ -12,15 +12,17 @@ from datetime import UTC, datetime
 from weakref import WeakKeyDictionary
 
 import structlog
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession
 
 from ..schemas.codec import AnySnapshot, EventWrites, snapshot_part
 from ..schemas.errors import InvalidRecordError
-from ..schemas.records import WriteBatch
+from ..schemas.records import SnapshotWriteData, WriteBatch
 from ..schemas.stamp import Stamper
 from ..schemas.wire import Kind
 from . import sql
 from .checks import ColumnLimits
+from .classify import ErrorClass, classify
 from .database import read_limits
 from .dead_letters import DEAD, DeadLetter, insert_dead_letters
 from .items import (
@@ -31,6 +33,7 @@ from .items import (
     Key,
     LogRecord,
     SnapshotItem,
+    natural_key,
 )
 from .write import write_items
 
@@ -59,20 +62,27 @@ async def handle_write_batch(
         that cannot be written as they are, logged and kept as dead letters.
 
     Raises:
-        sqlalchemy.exc.OperationalError, InterfaceError: the connection was lost;
-            call again with the stamped batch.
+        sqlalchemy.exc.OperationalError: the connection was lost, or the server cannot
+            write now; call again with the stamped batch.
         ConfigurationError: the database is not migrated.
     """
     started = time.perf_counter()
     stamped = _stamper.stamp(batch, datetime.now(UTC))
-    items, unencodable = _items(stamped)
-    async with session_factory() as session, session.begin():
-        connection = await session.connection()
-        await connection.execute(sql.SET_CONSTRAINTS_IMMEDIATE)
-        limits = await _limits_of(connection)
-        written = await write_items(connection, None, items, limits, store_raw=store_raw)
-        letters = unencodable + written.letters
-        await insert_dead_letters(connection, None, letters)
+    items, unencodable = await _items(stamped)
+    try:
+        async with session_factory() as session, session.begin():
+            connection = await session.connection()
+            await connection.execute(sql.SET_CONSTRAINTS_IMMEDIATE)
+            limits = await _limits_of(connection)
+            written = await write_items(connection, None, items, limits, store_raw=store_raw)
+            letters = unencodable + written.letters
+            await insert_dead_letters(connection, None, letters)
+    except Exception as error:
+        # One class to retry on: SQLAlchemy has several for a lost connection, and
+        # COPY, which goes past it, raises the driver's.
+        if isinstance(error, OperationalError) or classify(error) is not ErrorClass.TRANSIENT:
+            raise
+        raise OperationalError("handle_write_batch", None, error) from error
     for letter in letters:
         log.error(
             "record_skipped",
@@ -143,20 +153,21 @@ async def _limits_of(connection: AsyncConnection) -> Mapping[Kind, ColumnLimits]
     return _limits[engine]
 
 
-def _items(batch: WriteBatch) -> tuple[Items, list[DeadLetter]]:
+async def _items(batch: WriteBatch) -> tuple[Items, list[DeadLetter]]:
     """The batch as the write path takes it, and what could not be encoded."""
     items = Items()
     unencodable: list[DeadLetter] = []
     number = 0
     snapshots: list[AnySnapshot] = [*batch.changed_betpawa, *batch.changed_competitor]
     for snapshot in snapshots:
+        await asyncio.sleep(0)  # each takes about 3 ms: the caller's loop goes on
         try:
             part = snapshot_part(snapshot)
         except InvalidRecordError as error:
             unencodable.append(_unencodable(snapshot, error))
             continue
         record = _record(_fragment(batch, part.kind, part.event_id))
-        key = Key(part.event_id, part.record["bookmaker_id"] or 0, part.record["captured_at"])
+        key = natural_key(part.kind, part.event_id, part.record)
         items.snapshots.append(SnapshotItem(part.kind, key, part.record, record, number))
         number += 1
     _add_confirmations(items, batch)
@@ -210,6 +221,18 @@ def _fragment(batch: WriteBatch, kind: Kind, event_id: int) -> EventWrites:
 def _unencodable(snapshot: AnySnapshot, error: InvalidRecordError) -> DeadLetter:
     """A snapshot that has no bytes: kept as Python shows it."""
     value = repr(snapshot).encode("utf-8", "backslashreplace")
+    if isinstance(snapshot, SnapshotWriteData):
+        kind, event_id = Kind.BETPAWA, snapshot.event_id
+    else:
+        kind, event_id = Kind.COMPETITOR, snapshot.competitor_event_id
     return DeadLetter(
-        _record(None), WHOLE_RECORD, DEAD, "poison", str(error), value, field=error.field
+        _record(None),
+        WHOLE_RECORD,
+        DEAD,
+        "poison",
+        str(error),
+        value,
+        kind,
+        event_id,
+        field=error.field,
     )

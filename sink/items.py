@@ -19,6 +19,7 @@ __all__ = [
     "SnapshotItem",
     "decode_record",
     "items_of",
+    "natural_key",
     "record_crc32",
 ]
 
@@ -127,14 +128,16 @@ def _add_fragment(items: Items, record: LogRecord, fragment: EventWrites) -> Non
     number = 0
     if event_id is not None:
         for data in fragment.snapshots:
-            items.snapshots.append(SnapshotItem(kind, _key(event_id, data), data, record, number))
+            key = natural_key(kind, event_id, data)
+            items.snapshots.append(SnapshotItem(kind, key, data, record, number))
             number += 1
     if fragment.confirmed_at is None:  # then there are no confirmations
         return
     if event_id is not None:
         for named in fragment.confirmations:
+            key = natural_key(kind, event_id, named)
             items.confirmations.append(
-                ConfirmationItem(kind, _key(event_id, named), fragment.confirmed_at, record, number)
+                ConfirmationItem(kind, key, fragment.confirmed_at, record, number)
             )
             number += 1
     for plain_id in fragment.unchanged_ids:
@@ -142,5 +145,7 @@ def _add_fragment(items: Items, record: LogRecord, fragment: EventWrites) -> Non
         number += 1
 
 
-def _key(event_id: int, named: SnapshotRecord | ConfirmationRecord) -> Key:
-    return Key(event_id, named["bookmaker_id"] or 0, named["captured_at"])
+def natural_key(kind: Kind, event_id: int, named: SnapshotRecord | ConfirmationRecord) -> Key:
+    """The natural key; a bookmaker that a competitor's record names is not part of it."""
+    bookmaker_id = (named["bookmaker_id"] or 0) if kind is Kind.BETPAWA else 0
+    return Key(event_id, bookmaker_id, named["captured_at"])

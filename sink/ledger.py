@@ -59,6 +59,10 @@ _SET_IDS_VALID_FROM = text(
     "UPDATE oddslog_ledger SET ids_valid_from = :ids_valid_from"
     " WHERE log_id = :log_id AND partition = :partition"
 )
+_IS_REFILLING = text(
+    "SELECT EXISTS (SELECT FROM oddslog_ledger"
+    " WHERE log_id = :log_id AND next_offset < ids_valid_from)"
+)
 _READ_FLOORS_SOURCE = text(
     "SELECT (SELECT coalesce(max(id), 0) FROM odds_snapshots) AS betpawa,"
     " (SELECT coalesce(max(id), 0) FROM competitor_odds_snapshots) AS competitor"
@@ -179,9 +183,13 @@ async def mark_went_back(connection: AsyncConnection, log_id: int, ends: Mapping
     """Note that the database was restored; the log must be locked.
 
     Afterwards plain ids of records that are in the log now are trusted only up
-    to the highest id that the restored tables have at this moment.
+    to the highest id that the restored tables have at this moment. While records
+    of an earlier such moment are still being filled in, the floors stay where they
+    are: ids above them are given out anew by the refill.
     """
-    await _write_floors(connection)
+    refilling = (await connection.execute(_IS_REFILLING, {"log_id": log_id})).scalar_one()
+    if not refilling:
+        await _write_floors(connection)
     for partition, end in ends.items():
         await connection.execute(
             _SET_IDS_VALID_FROM,

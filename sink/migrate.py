@@ -14,6 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from ..schemas.errors import ConfigurationError
 from .errors import NotMigratedError
+from .tables import make_metadata
 
 __all__ = ["VERSION_TABLE", "check_migrated", "current_revision", "head_revision", "migrate"]
 
@@ -22,6 +23,12 @@ VERSION_TABLE = "oddslog_alembic_version"
 
 # Two members of a deployment may start their migration at once; any number will do.
 _ADVISORY_LOCK = 0x6F646473
+
+_LIFT_TIMEOUTS = text(
+    "SELECT set_config(name, '0', true) FROM pg_settings"
+    " WHERE name IN ('statement_timeout', 'lock_timeout', 'transaction_timeout')"
+)
+_HAS_SCHEMA = text("SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = :schema)")
 
 
 def head_revision() -> str:
@@ -68,12 +75,15 @@ async def migrate(
     """
     statements: list[str] = []
     async with engine.connect() as connection, connection.begin() as transaction:
-        # DDL on a large table may take longer than a statement of the sink.
-        await connection.execute(text("SET LOCAL statement_timeout = 0"))
-        await connection.execute(text(f'CREATE SCHEMA IF NOT EXISTS "{schema}"'))
+        # DDL on a large table, and the wait for another who runs it, may take longer
+        # than anything that the sink does.
+        await connection.execute(_LIFT_TIMEOUTS)
         await connection.execute(
             text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _ADVISORY_LOCK}
         )
+        # Not IF NOT EXISTS: that asks for the right to make schemas where one is there.
+        if not (await connection.execute(_HAS_SCHEMA, {"schema": schema})).scalar_one():
+            await connection.execute(text(f'CREATE SCHEMA "{schema}"'))
         await connection.run_sync(_refuse_foreign_tables)
         with _recorded(engine, statements):
             await connection.run_sync(_upgrade)
@@ -102,12 +112,15 @@ def _current(connection: Connection) -> str | None:
 
 
 def _refuse_foreign_tables(connection: Connection) -> None:
+    if _current(connection) is not None:
+        return
     inspector = inspect(connection)
-    if inspector.has_table("odds_snapshots") and not inspector.has_table(VERSION_TABLE):
-        raise ConfigurationError(
-            "table odds_snapshots is there and was not made by oddslog: this version migrates"
-            " fresh databases only. Use another database or --schema"
-        )
+    for table in make_metadata().tables:
+        if inspector.has_table(table):
+            raise ConfigurationError(
+                f"table {table} is there and was not made by oddslog: this version migrates"
+                " fresh databases only. Use another database or --schema"
+            )
 
 
 @contextmanager

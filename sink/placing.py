@@ -40,8 +40,8 @@ class LogEnds(Protocol):
 class PlacingOptions:
     """What the operator allows.
 
-    `start` is the first offset of partitions that have no row yet: `earliest`
-    (a gap where that is not 0), or `latest`.
+    `start` is where a log begins that has no row yet: `earliest` (whatever is
+    gone before it) or `latest`; None is offset 0, and anything else a gap.
     """
 
     accept_gap: bool = False
@@ -57,12 +57,24 @@ class Placed:
 
 
 async def place_partitions(
-    engine: AsyncEngine, log_ends: LogEnds, identity: LogIdentity, options: PlacingOptions
+    engine: AsyncEngine,
+    log_ends: LogEnds,
+    identity: LogIdentity,
+    options: PlacingOptions,
+    reached: Mapping[int, int] | None = None,
 ) -> Placed:
     """Place every partition of the log, in one transaction of its own.
 
     All of them and not only those of this member: rows, plain-id floors and the
     mark of a restored database have to be of one moment.
+
+    Args:
+        engine: of the database.
+        log_ends: what Kafka says.
+        identity: which log, with its partitions as they are now.
+        options: what the operator allows.
+        reached: how far this process has seen the ledger of partitions that went
+            back under it.
 
     Raises:
         ProtectionError: a gap, or not the log that filled this database.
@@ -73,6 +85,7 @@ async def place_partitions(
     # asked before the ledger and the log's ends after it, so that neither a group
     # ahead of the ledger nor a ledger ahead of the log is ever seen by mistake.
     committed = await log_ends.committed(partitions)
+    known = {p: max(committed[p] or 0, (reached or {}).get(p, 0)) for p in partitions}
     async with engine.begin() as connection:
         log_id = await register_log(connection, identity)
         rows = await read_rows(connection, log_id)
@@ -80,7 +93,13 @@ async def place_partitions(
         ends = {partition: log_range.end for partition, log_range in ranges.items()}
         missing = {p: ranges[p] for p in partitions if p not in rows}
         if missing:
-            starts = {p: _start(p, log_range, options) for p, log_range in missing.items()}
+            # An explicit start is for the first time: partitions that are added later,
+            # with the option still there, are read from their beginning.
+            start = None if rows else options.start
+            starts = {
+                p: _start(p, log_range, start, accept_gap=options.accept_gap)
+                for p, log_range in missing.items()
+            }
             await add_rows(connection, log_id, starts, ends, first_time=not rows)
             rows = await read_rows(connection, log_id)
         placements = {}
@@ -88,7 +107,7 @@ async def place_partitions(
             placements[partition] = place(
                 rows[partition],
                 ranges[partition],
-                committed=committed[partition],
+                committed=known[partition],
                 accept_gap=options.accept_gap,
             )
             await _accept_gap(connection, log_id, partition, placements[partition].gap)
@@ -98,9 +117,11 @@ async def place_partitions(
     return Placed(log_id, placements)
 
 
-def _start(partition: int, log_range: LogRange, options: PlacingOptions) -> tuple[int, Gap | None]:
-    explicit = {"earliest": log_range.start, "latest": log_range.end}.get(options.start or "")
-    start, gap = first_offset(partition, log_range, accept_gap=options.accept_gap, start=explicit)
+def _start(
+    partition: int, log_range: LogRange, named: str | None, *, accept_gap: bool
+) -> tuple[int, Gap | None]:
+    explicit = {"earliest": log_range.start, "latest": log_range.end}.get(named or "")
+    start, gap = first_offset(partition, log_range, accept_gap=accept_gap, start=explicit)
     if gap is not None:
         _log_gap(partition, gap)
     return start, gap

@@ -267,6 +267,12 @@ class Poller:
             position = await self._consumer.position(partition.number)
             if not self._partitions.is_current(partition):
                 continue
+            if partition.check is not None:
+                # Nothing is written before the check. A position beyond it: where the
+                # last applied record was there is none (of a transaction's marks).
+                if position is not None and position > partition.check.offset:
+                    raise WrongLogError(_other_record_text(partition.number, partition.check))
+                continue
             if position is not None and position > partition.next_offset:
                 partition.next_offset = position
             if partition.next_offset == start:
@@ -286,7 +292,11 @@ def _check_last_applied(number: int, check: LastApplied, raw: Any) -> None:
     """Compare the first record of a partition with the one the ledger remembers."""
     if raw.offset == check.offset and record_crc32(raw.key, raw.value) == check.crc32:
         return
-    raise WrongLogError(
+    raise WrongLogError(_other_record_text(number, check))
+
+
+def _other_record_text(number: int, check: LastApplied) -> str:
+    return (
         f"partition {number}: the record at offset {check.offset} is not the one that was written"
         " to this database: the topic was made anew or is another one. If the log was moved on"
         " purpose, see: oddslog ledger adopt --help"

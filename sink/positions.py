@@ -95,7 +95,8 @@ def place(row: LedgerRow, log: LogRange, *, committed: int | None, accept_gap: b
     Args:
         row: the ledger's.
         log: what the partition holds now.
-        committed: the group's offset, or None.
+        committed: how far this database is known to have been: the group's offset,
+            or None.
         accept_gap: go on over a gap, and note it.
 
     Raises:
@@ -108,9 +109,9 @@ def place(row: LedgerRow, log: LogRange, *, committed: int | None, accept_gap: b
             f" {log.end}: this is not the log that filled this database. If the log was moved on"
             " purpose, see: oddslog ledger adopt --help"
         )
-    # Handled once: `ids_valid_from` was then set to the log's end, beyond the group.
-    behind = committed is not None and row.next_offset < committed
-    went_back = behind and committed is not None and row.ids_valid_from < committed
+    # True until the group's offset is the ledger's again, so perhaps more than once
+    # for one restore: what is then noted must stand being noted twice.
+    went_back = committed is not None and row.next_offset < committed
     if row.next_offset < log.start:
         gap = Gap(row.next_offset, log.start)
         if not accept_gap:

@@ -130,6 +130,8 @@ class Sink:
         # Whose offsets may be committed: from an assignment to the end of the
         # revoke callback, so longer than `_partitions` has them.
         self._owned: set[int] = set()
+        # How far the ledger was of partitions whose row is behind that now.
+        self._reached: dict[int, int] = {}
         self._waiting_to_retry = False  # the poll in hand holds no transaction
         self._first_poll_at: float | None = None  # monotonic
         self.totals = SinkTotals()
@@ -215,19 +217,24 @@ class Sink:
                     self._first_poll_at = before
             except LogReadError as error:
                 failures += 1
-                if not error.retriable and failures > _REFUSALS_BEFORE_STOP:
-                    raise ConfigurationError(
-                        f"Kafka refuses to read topic {self._identity.topic}: {error}"
-                    ) from error
+                self._give_up_on(error, failures)
                 self._replace_all(error)
                 await self._pause_between(failures, error, "poll")
             if self._options.until_caught_up and await self._is_caught_up():
                 return
 
+    def _give_up_on(self, error: LogReadError, failures: int) -> None:
+        if not error.retriable and failures > _REFUSALS_BEFORE_STOP:
+            raise ConfigurationError(
+                f"Kafka refuses to read topic {self._identity.topic}: {error}"
+            ) from error
+
     def _replace_all(self, error: LogReadError) -> None:
         """After an error of a poll, records may have been passed over: place anew."""
         log.warning("poll_failed", reason=str(error))
         self._poller.drop_queued()
+        if not self._partitions.assigned:
+            return  # the next assignment places them
         self.assigned([p.number for p in (*self._partitions.active, *self._partitions.placing)])
 
     async def _is_caught_up(self) -> bool:
@@ -303,8 +310,10 @@ class Sink:
         self.totals.add(result)
         self.totals.write_seconds += seconds
         _log_poll(result, seconds)
+        starts = {part.partition: part.start for part in parts}
         for number in result.went_back:
             log.warning("ledger_went_back", partition=number)
+            self._reached[number] = max(self._reached.get(number, 0), starts[number])
             self._replace(number)
         reached("sink.before_offsets")
         await self._consumer.commit(self._still_assigned(result.next_offsets))
@@ -341,6 +350,8 @@ class Sink:
                 ):
                     raise _fatal(error) from error
                 failures += 1
+                if isinstance(error, LogReadError):
+                    self._give_up_on(error, failures)
                 self._poller.replaced.set()
                 await self._pause_between(failures, error, "placing")
 
@@ -348,11 +359,16 @@ class Sink:
         waiting = self._partitions.placing
         if not waiting:
             return
-        count = max(self._consumer.partition_count(), self._identity.partition_count)
+        # Asked anew: another member may have seen sooner that the topic has grown.
+        count = max(await self._consumer.partition_count(), self._identity.partition_count)
         identity = LogIdentity(self._identity.cluster_id, self._identity.topic, count)
+        reached_offsets = dict(self._reached)
         placed = await place_partitions(
-            self._engine, self._consumer, identity, self._options.placing
+            self._engine, self._consumer, identity, self._options.placing, reached_offsets
         )
+        for number, offset in reached_offsets.items():
+            if self._reached.get(number) == offset:
+                del self._reached[number]
         self._identity = identity
         self._log_id = placed.log_id
         for partition in waiting:

@@ -15,11 +15,12 @@ from ..schemas.kill_points import reached
 from ..schemas.wire import Kind
 from . import sql
 from .checks import ColumnLimits, Problem, check_confirmation, check_snapshot
-from .classify import ErrorClass, classify, constraint_of, sqlstate_of
+from .classify import ErrorClass, classify, column_of, constraint_of, sqlstate_of
 from .database import copy_rows, savepoint
 from .dead_letters import DEAD, WAITING, DeadLetter, letter_for_item
 from .errors import VanishedRowError
-from .fold import fold
+from .explain import explain_snapshot, is_overflow
+from .fold import FoldedSnapshots, fold_confirmations, fold_ids, fold_snapshots, settle
 from .isolation import IsolationPlan
 from .items import ConfirmationItem, IdItem, Items, Key, SnapshotItem
 
@@ -69,15 +70,11 @@ async def write_items(
         missing parent: the transaction is then to be rolled back.
     """
     written = Written()
-    folded = fold(items)
-    written.duplicates += folded.duplicates
-    for conflict in folded.conflicts:
-        _add_conflict(written, conflict)
     for kind in Kind:
         writer = _KindWriter(connection, log_id, kind, limits[kind], written, store_raw)
-        await writer.snapshots(folded.snapshots[kind])
-        await writer.confirmations(folded.confirmations[kind])
-        await writer.plain_ids(folded.ids[kind])
+        await writer.snapshots([s for s in items.snapshots if s.kind is kind])
+        await writer.confirmations([c for c in items.confirmations if c.kind is kind])
+        await writer.plain_ids([i for i in items.ids if i.kind is kind])
     return written
 
 
@@ -112,9 +109,27 @@ class _KindWriter:
         self._sql = sql.snapshot_statements(kind)
 
     async def snapshots(self, snapshots: Sequence[SnapshotItem]) -> None:
-        """Insert what is new with its markets; letters for what cannot be."""
+        """Insert what is new with its markets; letters for what cannot be.
+
+        What comes of a snapshot does not depend on the others of its poll: it is
+        compared with the row of its key, and where the one before it became a
+        letter, it takes its turn.
+        """
         fitting = [s for s in snapshots if not self._refused(s, check_snapshot(s, self._limits))]
-        with_parents = await self._split_off_orphans(fitting)
+        folded = fold_snapshots(fitting)
+        hashes = await self._write_firsts(folded)
+        while folded.followers:
+            settled = settle(folded.followers, hashes)
+            self._written.duplicates += settled.duplicates
+            for conflict in settled.conflicts:
+                _add_conflict(self._written, conflict)
+            folded = fold_snapshots(settled.left)
+            hashes = await self._write_firsts(folded)
+
+    async def _write_firsts(self, folded: FoldedSnapshots) -> dict[Key, int]:
+        """Write one snapshot a key; returns the hashes of those that have a row now."""
+        hashes: dict[Key, int] = {}
+        with_parents = await self._split_off_orphans(folded.firsts)
         plan = IsolationPlan(with_parents)
         while (group := plan.next_group()) is not None:
             try:
@@ -124,12 +139,14 @@ class _KindWriter:
                 self._isolate(plan, group, error)
             else:
                 self._account(outcome)
+                hashes |= outcome.hashes
         self._written.trials += plan.trials
+        return hashes
 
     async def confirmations(self, confirmations: Sequence[ConfirmationItem]) -> None:
         """Raise `last_confirmed_at`; what has no row yet is kept as pending."""
         fitting = [c for c in confirmations if not self._refused(c, check_confirmation(c))]
-        plan = IsolationPlan(fitting)
+        plan = IsolationPlan(fold_confirmations(fitting))
         while (group := plan.next_group()) is not None:
             try:
                 async with savepoint(self._connection):
@@ -145,6 +162,7 @@ class _KindWriter:
         """Raise `last_confirmed_at` by plain id; an id without a row is counted."""
         if not ids:
             return
+        ids = fold_ids(ids)
         rows = await self._connection.execute(
             self._sql.confirm_ids,
             {"ids": [i.id for i in ids], "confirmed_ats": [i.confirmed_at for i in ids]},
@@ -188,20 +206,25 @@ class _KindWriter:
     def _isolate(self, plan: IsolationPlan[Any], group: Sequence[Any], error: Exception) -> None:
         """Split the group, or make the letter of its one member; re-raise what is neither."""
         error_class = classify(error)
+        sqlstate = sqlstate_of(error)
+        if is_overflow(sqlstate) and any(_explain(member) for member in group):
+            error_class = ErrorClass.POISON
         if error_class not in (ErrorClass.POISON, ErrorClass.WAITING):
             raise error
         culprit = plan.failed(group)
         if culprit is None:
             return
         waiting = error_class is ErrorClass.WAITING
+        problem = None if waiting else _explain(culprit)
         self._written.letters.append(
             letter_for_item(
                 culprit,
                 "missing_parent" if waiting else "poison",
                 _first_line(error),
                 status=WAITING if waiting else DEAD,
-                sqlstate=sqlstate_of(error),
+                sqlstate=sqlstate,
                 constraint_name=constraint_of(error),
+                field=problem.field if problem else column_of(error),
             )
         )
 
@@ -210,6 +233,7 @@ class _KindWriter:
         rows = await self._connection.execute(self._sql.insert, self._insert_parameters(group))
         ids = {Key(row.event_id, row.bookmaker_id, row.captured_at): row.id for row in rows}
         outcome = _Outcome([by_key[key] for key in ids])
+        outcome.hashes |= {s.key: s.data["content_hash"] for s in outcome.inserted}
         if len(ids) < len(group):
             there = [snapshot for snapshot in group if snapshot.key not in ids]
             await self._compare(there, outcome)
@@ -247,7 +271,8 @@ class _KindWriter:
         for snapshot in there:
             if snapshot.key not in hashes:
                 raise VanishedRowError(f"{self._sql.snapshots_table}: {snapshot.key}")
-            same = hashes[snapshot.key] == snapshot.data["content_hash"]
+            held = outcome.hashes[snapshot.key] = hashes[snapshot.key]
+            same = held == snapshot.data["content_hash"]
             (outcome.duplicates if same else outcome.conflicts).append(snapshot)
 
     def _account(self, outcome: "_Outcome") -> None:
@@ -283,9 +308,10 @@ class _KindWriter:
 
 @dataclass(slots=True)
 class _Outcome:
-    """What came of one group of snapshots."""
+    """What came of one group of snapshots; `hashes` are those of the rows there now."""
 
     inserted: list[SnapshotItem]
+    hashes: dict[Key, int] = field(default_factory=dict)
     duplicates: list[SnapshotItem] = field(default_factory=list)
     conflicts: list[SnapshotItem] = field(default_factory=list)
 
@@ -317,6 +343,10 @@ def _market_rows(snapshots: Sequence[SnapshotItem], ids: Mapping[Key, int]) -> l
         for snapshot_id, captured_at in ((ids[snapshot.key], snapshot.key.captured_at),)
         for market in snapshot.data["markets"]
     ]
+
+
+def _explain(member: SnapshotItem | ConfirmationItem) -> Problem | None:
+    return explain_snapshot(member) if isinstance(member, SnapshotItem) else None
 
 
 def _parent_id(snapshot: SnapshotItem, column: str) -> int | None:

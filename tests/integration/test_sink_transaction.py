@@ -113,7 +113,7 @@ async def test_an_ambiguous_commit(
 ) -> None:
     """The reply of a COMMIT is lost: done or not, the next attempt finds out."""
     writer = await PollWriter.open(through)
-    cut = proxy.cut_at(b"COMMIT", forward=committed)
+    cut = proxy.cut_at(b"COMMIT;", forward=committed)
     part = writer.part(good(1), good(2), confirming(NOON))
     with pytest.raises(Exception) as raised:  # noqa: PT011 - SQLAlchemy's or the driver's
         await writer.write_parts([part])
