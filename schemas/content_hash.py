@@ -12,19 +12,17 @@ no spaces, no escaping of non-ASCII, numbers as Python's `repr` writes them (so
 The definition is frozen: stored hashes are compared with it for ever.
 """
 
-import json
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from hashlib import blake2b
 from typing import Any
 
+from .json_text import sorted_text
+
 __all__ = ["content_hash", "from_micros", "to_micros"]
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
-_encode = json.JSONEncoder(
-    ensure_ascii=False, allow_nan=False, separators=(",", ":"), sort_keys=True
-).encode
 
 
 def to_micros(moment: datetime) -> int:
@@ -52,5 +50,5 @@ def content_hash(
         captured_at: aware.
         markets: each market's eight fields, JSON documents decoded.
     """
-    text = _encode([kind, *ids, to_micros(captured_at), *markets])
+    text = sorted_text([kind, *ids, to_micros(captured_at), *markets])
     return int.from_bytes(blake2b(text.encode()).digest()[:8], "big", signed=True)

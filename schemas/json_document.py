@@ -5,10 +5,10 @@ depth of `MAX_DEPTH`. NUL characters and lone surrogates, which `jsonb` cannot
 hold, become U+FFFD and are counted.
 """
 
-import json
 from typing import Any
 
 from .errors import InvalidRecordError
+from .json_text import text_of
 
 __all__ = ["MAX_DEPTH", "encode_document"]
 
@@ -19,7 +19,6 @@ _MAX_PATH = 200  # characters of a path in an error
 _REPLACEMENT = "\ufffd"
 
 _SCALARS = frozenset({str, int, float, bool, type(None)})
-_encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
 
 
 def encode_document(field: str, document: Any) -> tuple[str, int, Any]:
@@ -36,7 +35,7 @@ def encode_document(field: str, document: Any) -> tuple[str, int, Any]:
         raise InvalidRecordError(field, f"must be a list or a dict, not {type(document).__name__}")
     _check(document, field, 1)
     try:
-        text = _encode(document)
+        text = text_of(document)
     except ValueError as error:  # not finite, or an int of thousands of digits
         path, problem = _find_unwritable(document, field) or (field, str(error))
         raise _refusal(path, f"cannot be JSON: {problem}") from error
@@ -44,7 +43,7 @@ def encode_document(field: str, document: Any) -> tuple[str, int, Any]:
     if "\\u0000" not in text and (text.isascii() or _is_unicode(text)):
         return text, 0, document
     cleaned, replaced = _clean(document)
-    return (_encode(cleaned), replaced, cleaned) if replaced else (text, 0, document)
+    return (text_of(cleaned), replaced, cleaned) if replaced else (text, 0, document)
 
 
 def _is_unicode(text: str) -> bool:
@@ -94,7 +93,7 @@ def _find_unwritable(value: object, path: str) -> tuple[str, str] | None:
         return next((one for one in found if one is not None), None)
     if isinstance(value, (str, int, float)):
         try:
-            _encode(value)
+            text_of(value)
         except ValueError as error:
             return path, f"{value} is not finite" if isinstance(value, float) else str(error)
     return None
