@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from ..schemas.errors import ConfigurationError
 from ..sink.adopt import adopt_log
 from ..sink.ledger import LogIdentity
-from ..sink.opening import check_database, check_topic
+from ..sink.opening import check_database
 from .database import asking, open_engine
-from .kafka import LogState, group_members, read_log
+from .kafka import LogState, group_members, read_log, usable_topic
 from .queries import KnownLog, known_logs
 from .settings import Settings
 
@@ -66,7 +66,7 @@ async def prepare(settings: Settings, *, from_end: bool) -> Adoption:
         UnreachableError: a server does not answer.
     """
     connection = settings.kafka()
-    described = await check_topic(connection, settings.topic)
+    described = await usable_topic(connection, settings.topic)
     members = await group_members(connection, settings.group)
     if members:
         raise ConfigurationError(

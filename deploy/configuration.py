@@ -141,6 +141,7 @@ def _unknown(environment: Mapping[str, str]) -> Iterator[str]:
     for name in sorted(environment):
         if name in known:
             continue
-        nearest = get_close_matches(name, known, 1, cutoff=0.7)
-        hint = f"; did you mean {nearest[0]}?" if nearest else "; see: oddslog config"
+        ends = [known_name.removeprefix(PREFIX) for known_name in known]
+        nearest = get_close_matches(name.removeprefix(PREFIX), ends, 1)
+        hint = f"; did you mean {PREFIX}{nearest[0]}?" if nearest else "; see: oddslog config"
         yield f"{name} is no setting and has no effect{hint}"

@@ -121,6 +121,7 @@ async def _enqueue_all(
                 break
     except Exception:  # of the source: what was good before it goes in
         await feeder.finish()
+        feeder.source_failed()
         raise
     await feeder.finish()
 
@@ -148,6 +149,10 @@ class _Feeder:
             f"oddslog: interrupted: {self.totals.batches:,} batches are in the log,"
             f" {on_their_way:,} were on their way"
         )
+
+    def source_failed(self) -> None:
+        """Say how far it came."""
+        self._out.note(f"oddslog: batches before it, which are in the log: {self.totals.batches:,}")
 
     async def finish(self) -> None:
         """Wait for every receipt, or for the first batch that Kafka does not take."""

@@ -17,9 +17,9 @@ from aiokafka.errors import KafkaError
 from ..schemas.connection import KafkaConnection
 from ..schemas.errors import ConfigurationError, UnreachableError
 from ..sink.positions import LogRange
-from ..sink.topics import TopicDescription, describe_topic
+from ..sink.topics import TopicDescription, describe_topic, topic_problems
 
-__all__ = ["LogState", "drop_topic", "group_members", "read_log", "require_topic"]
+__all__ = ["LogState", "drop_topic", "group_members", "read_log", "require_topic", "usable_topic"]
 
 T = TypeVar("T")
 
@@ -56,6 +56,19 @@ async def require_topic(connection: KafkaConnection, topic: str) -> TopicDescrip
             f"topic {topic} is not there; make it with: oddslog topics --create"
             " (or name another: --topic or ODDSLOG_TOPIC)"
         )
+    return described
+
+
+async def usable_topic(connection: KafkaConnection, topic: str) -> TopicDescription:
+    """The topic, if it can be a log.
+
+    Raises:
+        UnreachableError: no broker answers.
+        ConfigurationError: it is not there, or cannot be a log.
+    """
+    described = await require_topic(connection, topic)
+    for problem in topic_problems(described):
+        raise ConfigurationError(problem)
     return described
 
 

@@ -34,20 +34,22 @@ _LETTER_COUNTS = text(
 )
 _PENDING = text("SELECT count(*) FROM oddslog_pending_confirmations")
 _SIZE = text("SELECT pg_database_size(current_database())")
-# A cause is what an operator would mend once for all of its letters. The example
+# A cause is what an operator would mend once for all of its letters: the field without
+# the number of its market. The example
 # is the newest of them; its source is where `replay` would find it.
 _CAUSES = text(
-    """
+    r"""
     SELECT c.*, e.message, e.kind, e.event_id, e.log_id, e.log_partition, e.log_offset, e.item,
            g.topic
     FROM (
-        SELECT status, reason, sqlstate, constraint_name, field, count(*) AS letters,
+        SELECT status, reason, sqlstate, constraint_name,
+               regexp_replace(field, '\[[0-9]+\]', '[]', 'g') AS field, count(*) AS letters,
                min(first_seen_at) AS first_seen_at, max(last_seen_at) AS last_seen_at,
                max(id) AS example_id
         FROM oddslog_dead_letters
         WHERE (CAST(:status AS text) IS NULL OR status = :status)
           AND (CAST(:reason AS text) IS NULL OR reason = :reason)
-        GROUP BY status, reason, sqlstate, constraint_name, field
+        GROUP BY 1, 2, 3, 4, 5
         ORDER BY letters DESC, max(id) DESC
         LIMIT :limit
     ) AS c

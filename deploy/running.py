@@ -45,4 +45,5 @@ def _usage(error: Exception) -> str:
     message = error.format_message() if hasattr(error, "format_message") else str(error)
     context = getattr(error, "ctx", None)
     path = "oddslog" if context is None else context.command_path
-    return f"{message.rstrip('.')}. See: {path} --help"
+    message = message.replace("Value error, ", "").rstrip(".")
+    return f"{message}{'' if message.endswith('?') else '.'} See: {path} --help"

@@ -121,7 +121,10 @@ class LogConsumer:
         self._consumer.subscribe([self._topic], listener=_Listener(listener))
         starting = asyncio.create_task(self._consumer.start(), name="oddslog-consumer-start")
         # aiokafka waits for the first assignment without a deadline of its own.
-        await _settle(starting, _START_DEADLINE_SECONDS)
+        try:
+            await _settle(starting, _START_DEADLINE_SECONDS)
+        finally:
+            starting.cancel()  # where we are cancelled ourselves
         try:
             await starting
         except KafkaConnectionError as error:

@@ -1,6 +1,7 @@
 """PostgreSQL: the engine, its sessions' time-outs, COPY, what the tables can hold."""
 
 import re
+import socket
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
@@ -69,6 +70,7 @@ def make_engine(
             },
         },
     )
+    event.listen(engine.sync_engine, "connect", _keep_alive)
     event.listen(engine.sync_engine, "connect", _set_transaction_timeout)
     return engine
 
@@ -95,6 +97,23 @@ def masked_url(database_url: str) -> str:
         return make_url(database_url).render_as_string(hide_password=True)
     except ArgumentError:
         return "(not a URL)"
+
+
+# A peer that has gone without a word is noticed after a minute: 30 s of silence and
+# three unanswered probes, or what was sent and not acknowledged for as long.
+_KEEPALIVE = (("TCP_KEEPIDLE", 30), ("TCP_KEEPINTVL", 10), ("TCP_KEEPCNT", 3))
+_USER_TIMEOUT_MS = 60_000
+
+
+def _keep_alive(dbapi_connection: Any, _record: object) -> None:
+    """Let the system watch the connection; not every system has every option."""
+    raw = dbapi_connection.driver_connection._transport.get_extra_info("socket")  # noqa: SLF001
+    if raw is None or raw.family not in (socket.AF_INET, socket.AF_INET6):
+        return
+    raw.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in (*_KEEPALIVE, ("TCP_USER_TIMEOUT", _USER_TIMEOUT_MS)):
+        if hasattr(socket, name):
+            raw.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
 
 
 def _set_transaction_timeout(dbapi_connection: Any, _record: object) -> None:

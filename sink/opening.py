@@ -22,7 +22,7 @@ __all__ = ["SinkSource", "check_database", "check_topic", "open_sink"]
 
 log = structlog.get_logger("oddslog.sink")
 
-_CANNOT_CONNECT = "PostgreSQL does not answer (address, or the server is down)"
+_CANNOT_CONNECT = "PostgreSQL does not answer: start it, or mend ODDSLOG_DATABASE_URL"
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ async def check_database(engine: AsyncEngine) -> dict[Kind, ColumnLimits]:
 
 
 def _connection_error(error: BaseException, engine: AsyncEngine) -> Exception:
-    place = engine.url.render_as_string(hide_password=True)
+    place = engine.url.set(drivername="postgresql").render_as_string(hide_password=True)
     sqlstate = sqlstate_of(error) or ""
     if sqlstate.startswith("28"):
         return ConfigurationError(f"{place}: PostgreSQL refuses this user or password")

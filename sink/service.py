@@ -27,6 +27,7 @@ from ..schemas.wire import Kind
 from .checks import ColumnLimits
 from .classify import ErrorClass, classify, sqlstate_of
 from .consumer import REBALANCE_TIMEOUT_SECONDS, LogConsumer, LogReadError
+from .database import TRANSACTION_TIMEOUT_SECONDS
 from .errors import FatalDatabaseError
 from .ledger import LogIdentity
 from .placing import PlacingOptions, place_partitions
@@ -40,6 +41,13 @@ log = structlog.get_logger("oddslog.sink")
 
 # What the revoke callback leaves of the rebalance time-out for the group itself.
 _REVOKE_MARGIN_SECONDS = 15.0
+# What a stop leaves the transaction in hand; Kubernetes kills after 30.
+_STOP_SECONDS = 20.0
+# How long a cancelled one may take to roll back: its connection may be dead.
+_CANCEL_SECONDS = 5.0
+# The server ends what takes too long; this is for a server that does not answer.
+_WRITE_SECONDS = TRANSACTION_TIMEOUT_SECONDS + 30.0
+_SIDE_SECONDS = 60.0
 _BACKOFF_BASE_SECONDS = 0.2
 _BACKOFF_CAP_SECONDS = 15.0
 _SWEEP_SECONDS = 5.0
@@ -148,11 +156,27 @@ class Sink:
             ProtectionError: a gap, a wrong log, a database that refuses.
         """
         try:
-            await self._consumer.start(self)
-            await self._run_tasks()
+            if await self._join():
+                await self._run_tasks()
         finally:
             await self._consumer.stop()
         return self.totals
+
+    async def _join(self) -> bool:
+        """Wait for the first assignment; False where a stop comes first."""
+        joining = asyncio.create_task(self._consumer.start(self), name="oddslog-join")
+        stopping = asyncio.create_task(self._stopping.wait(), name="oddslog-stop")
+        try:
+            await asyncio.wait({joining, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            stopping.cancel()
+            if not joining.done():
+                joining.cancel()
+                await asyncio.wait({joining})
+        if joining.cancelled():
+            return False
+        joining.result()
+        return True
 
     async def _run_tasks(self) -> None:
         tasks = {
@@ -161,18 +185,21 @@ class Sink:
             asyncio.create_task(self._place_loop(), name="oddslog-placer"),
             asyncio.create_task(self._sweep_loop(), name="oddslog-sweep"),
         }
+        done: set[asyncio.Task[None]] = set()
         try:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             self._stopping.set()
             # The others see the stop within a poll; the writer finishes its poll.
-            await asyncio.wait(tasks - done)
+            await asyncio.wait(tasks - done, timeout=_STOP_SECONDS)
         finally:
             for task in tasks:
                 task.cancel()
-            results = await asyncio.gather(*tasks, return_exceptions=True)
-        for result in results:
-            if isinstance(result, BaseException) and not isinstance(result, asyncio.CancelledError):
-                raise result
+            # Not for ever: a ping of a dead connection rolls back on it when cancelled.
+            await asyncio.wait(tasks, timeout=2 * _CANCEL_SECONDS)
+        # What ended first is why the others had to.
+        for task in (*done, *(tasks - done)):
+            if task.done() and not task.cancelled():
+                task.result()
 
     # Rebalance: called by the group's protocol, see RebalanceListener.
 
@@ -270,7 +297,7 @@ class Sink:
                 await asyncio.wait({in_hand})
             finally:
                 if in_hand.cancel():  # this task itself is cancelled: roll back first
-                    await asyncio.wait({in_hand})
+                    await asyncio.wait({in_hand}, timeout=_CANCEL_SECONDS)
                 self._in_hand = None
             if not in_hand.cancelled():
                 in_hand.result()
@@ -284,13 +311,14 @@ class Sink:
                 return
             started = time.perf_counter()
             try:
-                result = await write_poll(
-                    self._engine,
-                    self._log_id,
-                    parts,
-                    self._limits,
-                    store_raw=self._options.store_raw,
-                )
+                async with asyncio.timeout(_WRITE_SECONDS):
+                    result = await write_poll(
+                        self._engine,
+                        self._log_id,
+                        parts,
+                        self._limits,
+                        store_raw=self._options.store_raw,
+                    )
                 break
             except Exception as error:
                 if classify(error) is not ErrorClass.TRANSIENT:
@@ -342,7 +370,8 @@ class Sink:
                 continue
             self._poller.replaced.clear()
             try:
-                await self._place()
+                async with asyncio.timeout(_SIDE_SECONDS):
+                    await self._place()
                 failures = 0
             except Exception as error:
                 if not isinstance(error, LogReadError) and (
@@ -401,7 +430,10 @@ class Sink:
         if self._log_id is None:
             return
         try:
-            swept = await sweep_pending(self._engine, self._log_id, self._options.retention_seconds)
+            async with asyncio.timeout(_SIDE_SECONDS):
+                swept = await sweep_pending(
+                    self._engine, self._log_id, self._options.retention_seconds
+                )
         except Exception as error:
             if classify(error) is not ErrorClass.TRANSIENT:
                 raise _fatal(error) from error

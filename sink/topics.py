@@ -158,8 +158,8 @@ async def _start_admin(connection: KafkaConnection) -> AIOKafkaAdminClient:
     except KafkaError as error:
         await client.close()
         raise UnreachableError(
-            f"Kafka at {connection.bootstrap_servers} does not answer"
-            " (address, listener or credentials)"
+            f"Kafka at {connection.bootstrap_servers} does not answer: start it, or mend"
+            " ODDSLOG_BOOTSTRAP_SERVERS (or the listener, or the credentials)"
         ) from error
     return client
 

@@ -166,10 +166,10 @@ def _feed(run: Run, source: "Source", bad_lines: Callable[[], int] = lambda: 0) 
     from ..feeding import FeedTotals, feed
 
     async def work() -> FeedTotals:
-        from ...sink.opening import check_topic
+        from ..kafka import usable_topic
         from ..logs import let_libraries_log
 
-        await check_topic(run.settings.kafka(), run.settings.topic)
+        await usable_topic(run.settings.kafka(), run.settings.topic)
         let_libraries_log()
         with run.out.meter("feed", source.total, "batches") as meter, source.open() as batches:
             return await feed(run.settings, batches, run.out, meter)

@@ -58,7 +58,7 @@ async def _show(run: Run) -> None:
             f" {log.partition_count} partitions, cluster {log.cluster_id}",
             style="bold",
         )
-        run.out.table(*_rows(log))
+        run.out.table(*_rows(log), numbers=tuple(_COLUMNS.values()))
     run.out.result({"logs": [_as_json(log) for log in logs]})
 
 

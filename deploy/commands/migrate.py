@@ -50,7 +50,7 @@ async def _migrate(run: Run, *, dry_run: bool) -> None:
         run.out.say(f"The tables are already at revision {after}; nothing to do")
     else:
         run.out.say(
-            f"The tables went from revision {before or 'none'} to {after}"
+            f"The tables went from {before or 'nothing'} to revision {after}"
             f" ({len(statements)} statements)"
         )
     run.out.result({"from": before, "to": after, "statements": len(statements), "dry_run": dry_run})

@@ -97,7 +97,7 @@ def _say(run: Run, ended: "SinkRun", *, until_caught_up: bool) -> None:
     if until_caught_up or run.out.as_json:
         title = "Caught up with the log" if caught_up else "Stopped; what was written stays"
         shown = [
-            (name.replace("_", " "), round(value, 2) if name == "write_seconds" else value)
+            (name.replace("_", " "), round(value, 2) if isinstance(value, float) else value)
             for name, value in values.items()
             if value or name in ("records", "snapshots", "markets", "confirmations")
         ]

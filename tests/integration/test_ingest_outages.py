@@ -244,9 +244,10 @@ async def test_a_missing_topic_is_not_created(broker: Broker) -> None:
         await admin.close()
 
 
-def settings(servers: str, topic: str) -> ProducerSettings:
+def settings(servers: str, topic: str, state: str) -> ProducerSettings:
     """Of a generation on the broker."""
-    return ProducerSettings(KafkaConnection(servers), topic, "test", 5, 10**6, 10**6)
+    linger_ms = 60_000 if state == "lingering" else 5
+    return ProducerSettings(KafkaConnection(servers), topic, "test", linger_ms, 10**6, 10**6)
 
 
 def record(number: int) -> Fragment:
@@ -255,7 +256,8 @@ def record(number: int) -> Fragment:
 
 
 @pytest.mark.parametrize(
-    "state", ["new", "refused", "hanging start", "idle", "frozen", "killed", "dead sender"]
+    "state",
+    ["new", "refused", "hanging start", "idle", "lingering", "frozen", "killed", "dead sender"],
 )
 async def test_a_generation_can_be_ended_in_every_state(
     broker: Broker, topic: str, state: str
@@ -265,7 +267,7 @@ async def test_a_generation_can_be_ended_in_every_state(
     asyncio.get_running_loop().set_exception_handler(lambda _, context: heard.append(context))
     before = asyncio.all_tasks()
     servers = "127.0.0.1:1" if state == "refused" else broker.servers
-    generations = [Generation(settings(servers, topic)) for _ in range(2)]
+    generations = [Generation(settings(servers, topic, state)) for _ in range(2)]
     futures = await bring_to(generations, state, broker)
     for generation, graceful in zip(generations, [True, False], strict=True):
         async with asyncio.timeout(10):
@@ -290,8 +292,9 @@ async def bring_to(generations: list[Generation], state: str, broker: Broker) ->
                 await asyncio.wait_for(generation.start(), 0.2)
         else:
             await generation.start()
-            await (await generation.send(record(0)))
-    if state not in ("frozen", "killed", "dead sender"):
+            if state != "lingering":
+                await (await generation.send(record(0)))
+    if state not in ("lingering", "frozen", "killed", "dead sender"):
         return []
     if state == "frozen":
         broker.freeze()

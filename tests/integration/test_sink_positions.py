@@ -107,7 +107,7 @@ async def test_ledger_ahead_of_and_behind_the_group(
     totals = await run_sink()
     assert (totals.records, totals.snapshots, totals.duplicates) == (1, 1, 0)
     assert await committed_offsets(kafka, topic, topic) == [3, None, None]
-    await execute(engine, "UPDATE oddslog_ledger SET next_offset = 1, last_offset = NULL")
+    await execute(engine, "UPDATE oddslog_ledger SET next_offset = 1, last_offset = NULL WHERE partition = 0")
     with structlog.testing.capture_logs() as logged:
         totals = await run_sink()
     assert (totals.records, totals.duplicates) == (2, 2)
@@ -306,7 +306,7 @@ async def test_a_backup_taken_in_the_middle_of_the_first_fill(
     await run_sink()
     # As it was when only the first record was written.
     await execute(engine, "DELETE FROM odds_snapshots WHERE id > 1")
-    await execute(engine, "UPDATE oddslog_ledger SET next_offset = 1, last_offset = NULL")
+    await execute(engine, "UPDATE oddslog_ledger SET next_offset = 1, last_offset = NULL WHERE partition = 0")
     backup = await backups.take(engine)
     await produce(kafka, topic, [ids(4)], partition=1)
     totals = await run_sink(into=backup)

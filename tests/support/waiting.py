@@ -28,7 +28,7 @@ async def until(
     deadline = time.monotonic() + budget_seconds
     while True:
         answer = condition()
-        if inspect.isawaitable(answer):
+        if inspect.iscoroutine(answer):
             answer = await answer
         if answer:
             return

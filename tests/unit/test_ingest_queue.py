@@ -81,6 +81,22 @@ async def test_a_queue_full_of_bytes_makes_enqueue_wait() -> None:
         assert queue.stats()["queue_bytes"] == 0
 
 
+async def test_a_small_batch_does_not_overtake_a_large_one_that_waits() -> None:
+    """The order of batches is that of their enqueue, and no batch starves."""
+    destination = MemoryDestination()
+    destination.gate.clear()
+    async with queue_to(destination, max_bytes=10_000) as queue:
+        await queue.enqueue(batch(betpawa=[betpawa(1, markets=20)]))
+        large = batch(betpawa=[betpawa(2, markets=40)], index=1)
+        waiting = [asyncio.create_task(queue.enqueue(member)) for member in (large, small(2))]
+        await until(lambda: queue.stats()["waiting"] == 2)
+        await turns()
+        assert not any(task.done() for task in waiting)
+        destination.gate.set()
+        await asyncio.wait(waiting)
+    assert [written.batch_index for written in destination.batches] == [0, 1, 2]
+
+
 async def test_cancelled_while_it_waits_nothing_is_enqueued() -> None:
     """And those behind it are not held up."""
     destination = MemoryDestination()

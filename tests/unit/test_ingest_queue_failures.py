@@ -137,8 +137,12 @@ async def test_a_failure_that_nobody_awaits_makes_no_noise_of_asyncio() -> None:
     """It is in our log; the loop's exception handler hears nothing."""
     heard: list[dict[str, Any]] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: heard.append(context))
-    async with running(MemoryDestination(fail_times=3)) as queue:
-        await queue.enqueue(small())
+
+    async def nobody_awaits() -> None:
+        async with running(MemoryDestination(fail_times=3)) as queue:
+            await queue.enqueue(small())
+
+    await nobody_awaits()
     gc.collect()
     await turns()
     assert heard == []

@@ -197,6 +197,23 @@ def test_an_event_above_the_limit_is_split_between_its_snapshots() -> None:
     assert [len(part.snapshots) for part in fragments] == [2, 2, 1]
 
 
+def test_the_bounds_hold_for_the_longest_numbers() -> None:
+    """Ids and times that take all the bytes they can."""
+    last = datetime(9999, 12, 31, 23, 59, 59, 999_999, tzinfo=UTC)
+    longest = 2**63 - 1
+    stamped = batch(
+        betpawa_ids=[longest] * 1000,
+        unchanged_betpawa=(SnapshotKey(longest, longest, last),) * 1000,
+        confirmed_at=last,
+        batch_count=longest,
+    )
+    fragments = split(stamped, [], batch_id=BATCH_ID, limit_bytes=2000)
+    assert sum(len(part.confirmations) for part in fragments) == 1000
+    assert sum(len(part.unchanged_ids) for part in fragments) == 1000
+    assert max(len(encode(part)) for part in fragments) <= 2000
+    assert len(fragments) <= 30  # and not wastefully
+
+
 def test_an_empty_batch_has_no_fragments() -> None:
     """There is nothing to send."""
     assert split(batch(confirmed_at=NOON), [], batch_id=BATCH_ID, limit_bytes=1000) == []

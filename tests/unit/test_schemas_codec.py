@@ -86,7 +86,8 @@ def test_any_batch_comes_back_equal_through_its_fragments(
     whole: WriteBatch, limit_bytes: int
 ) -> None:
     """Each member in exactly one fragment, and what is said of the whole in each."""
-    parts = [snapshot_part(one) for one in (*whole.changed_betpawa, *whole.changed_competitor)]
+    changed: list[AnySnapshot] = [*whole.changed_betpawa, *whole.changed_competitor]
+    parts = [snapshot_part(one) for one in changed]
     batch_id = UUID(int=7)
     planned = split(whole, parts, batch_id=batch_id, limit_bytes=limit_bytes)
     fragments = [decode(encode(fragment)) for fragment in planned]

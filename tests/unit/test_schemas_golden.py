@@ -42,7 +42,7 @@ BINARIES = sorted(GOLDEN.rglob("*.bin"))
 # The h1 hashes of the golden snapshots. They are in people's databases.
 HASHES = {
     "event_writes.v1/betpawa": [726878190367832319],
-    "event_writes.v1/competitor": [4733384295001110874],
+    "event_writes.v1/competitor": [4733384295001110874, -5122571899900722989],
     "event_writes.v1/extremes": [3982056480703446459],
 }
 
@@ -82,6 +82,8 @@ def golden_fragments() -> dict[str, EventWrites]:
     competitor = CompetitorSnapshotWriteData(
         2718281, None, None, (named,), noon - timedelta(days=25000, microseconds=1)
     )
+    # Its hash is negative, as half of them are.
+    closed = CompetitorSnapshotWriteData(2718281, 43, {}, (named, whole), noon)
     bounds = MarketWriteData(
         "x", "", 1.7976931348623157e308, "", 5e-324, -123456.789, {"": [-0.0, 10**30]}, []
     )
@@ -91,7 +93,7 @@ def golden_fragments() -> dict[str, EventWrites]:
     past = datetime(1, 1, 1, tzinfo=UTC)
     return {
         "betpawa": _golden(Kind.BETPAWA, 31415926, betpawa),
-        "competitor": _golden(Kind.COMPETITOR, 2718281, competitor),
+        "competitor": _golden(Kind.COMPETITOR, 2718281, competitor, closed),
         "extremes": _golden(
             Kind.BETPAWA,
             2**63 - 1,

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -246,6 +247,21 @@ def test_an_encrypted_key_without_its_password_is_an_error_at_once(
         connection.client_options()
 
 
+def test_openssl_is_never_left_to_ask(files: tuple[str, str]) -> None:
+    """Without a terminal it fails anyhow; this is what keeps it from one that is there."""
+    given_passwords = []
+
+    def load(_: ssl.SSLContext, certificate: str, key: str, password: str | None) -> None:
+        given_passwords.append((certificate, key, password))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ssl.SSLContext, "load_cert_chain", load)
+        KafkaConnection(
+            security_protocol="SSL", ssl_certfile=files[0], ssl_keyfile=files[1]
+        ).client_options()
+    assert given_passwords == [(*files, "")]
+
+
 def test_tls_files_that_are_away_or_no_certificates_are_an_error(tmp_path: Path) -> None:
     """One class for both; the cause is kept."""
     empty = tmp_path / "empty.pem"
@@ -260,7 +276,7 @@ def test_tls_files_that_are_away_or_no_certificates_are_an_error(tmp_path: Path)
 
 def test_every_error_has_its_place_in_the_drawn_tree() -> None:
     """Exported, drawn, under one root, with an exit code and a docstring."""
-    classes = {
+    classes: dict[str, Any] = {
         name: member
         for name, member in vars(errors).items()
         if inspect.isclass(member) and member.__module__ == errors.__name__

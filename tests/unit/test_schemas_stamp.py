@@ -125,8 +125,8 @@ def test_memory_is_pruned_and_what_is_recent_is_remembered(
     stamper.stamp(batch_of([(False, event_id, 1) for event_id in range(8)]), later)
     assert len(stamper._last) == 16
     after = NOON + timedelta(hours=1)
-    stamper.stamp(batch_of([(True, event_id, 2) for event_id in range(8)]), after)
-    assert len(stamper._last) == 16
+    stamper.stamp(batch_of([(True, event_id, 2) for event_id in range(24)]), after)
+    assert len(stamper._last) == 32
     back = stamper.stamp(batch_of([(False, 3, 1)]), NOON)
     assert stamps_of(back) == [((3,), later + MICROSECOND)]
 

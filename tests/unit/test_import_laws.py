@@ -1,0 +1,355 @@
+"""The import laws of DESIGN 3, read from the source: who may import what."""
+
+import ast
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PARTS = {
+    "schemas": {"schemas"},
+    "ingest": {"schemas", "ingest"},
+    "sink": {"schemas", "sink"},
+    "deploy": {"schemas", "ingest", "sink", "deploy"},
+}
+MOST_LINES = 400
+
+# No aiokafka, no SQLAlchemy, no clock, no files: decisions, testable as they are.
+PURE = {
+    "schemas.backoff",
+    "schemas.codec",
+    "schemas.content_hash",
+    "schemas.errors",
+    "schemas.json_document",
+    "schemas.json_text",
+    "schemas.records",
+    "schemas.stamp",
+    "schemas.wire",
+    "ingest.estimate",
+    "ingest.feeds.events",
+    "ingest.feeds.football_columns",
+    "ingest.feeds.goals",
+    "ingest.feeds.kinds",
+    "ingest.feeds.names",
+    "ingest.feeds.pool",
+    "ingest.feeds.pricing",
+    "ingest.feeds.raw",
+    "ingest.feeds.settings",
+    "ingest.feeds.simulate",
+    "ingest.split",
+    "sink.checks",
+    "sink.classify",
+    "sink.errors",
+    "sink.fold",
+    "sink.isolation",
+    "sink.items",
+    "sink.positions",
+}
+# What a pure module may import beside our own pure ones.
+PURE_IMPORTS = {
+    "base64",
+    "collections",
+    "dataclasses",
+    "datetime",
+    "decimal",
+    "enum",
+    "fastavro",
+    "functools",
+    "hashlib",
+    "io",
+    "itertools",
+    "json",
+    "math",
+    "operator",
+    "random",
+    "re",
+    "typing",
+    "uuid",
+    "zlib",
+}
+# A classifier of foreign errors must know their classes, and nothing else of them.
+PURE_EXCEPTIONS = {"sink.classify": {"asyncpg", "sqlalchemy.exc"}}
+# Our own modules that a pure one may import, though they are not pure themselves:
+# constants of the installation, read once: the shipped schemas, the version.
+PURE_NEIGHBOURS = {"schemas.framing", "schemas.version"}
+
+# The only modules that may import these: the adapters to each outside world.
+ADAPTERS: dict[str, set[str]] = {
+    "aiokafka": {
+        "deploy.kafka",
+        "ingest.producer",
+        "ingest.topic_check",
+        "sink.consumer",
+        "sink.topics",
+    },
+    "asyncpg": {"sink.classify", "deploy.stack.probes"},
+    "sqlalchemy": {
+        "deploy.commands.migrate",
+        "deploy.compare",
+        "deploy.database",
+        "deploy.queries",
+        "deploy.sinking",
+        "sink.adopt",
+        "sink.classify",
+        "sink.database",
+        "sink.dead_letters",
+        "sink.direct",
+        "sink.ledger",
+        "sink.migrate",
+        "sink.opening",
+        "sink.placing",
+        "sink.service",
+        "sink.sql",
+        "sink.sweep",
+        "sink.tables",
+        "sink.transaction",
+        "sink.write",
+    },
+    "alembic": {"sink.migrate"},
+    "fastavro": {"schemas.codec", "schemas.framing"},
+    "pydantic_settings": {"deploy.settings"},
+}
+MIGRATIONS = "sink.migrations."
+
+# The environment is read at the entry points. Kill points are armed by it, when an
+# entry point says so.
+ENVIRONMENT = {"schemas.kill_points"}
+
+
+@dataclass(frozen=True)
+class Module:
+    """One file: what it imports, calls and reads."""
+
+    name: str
+    path: Path
+    tree: ast.Module
+    foreign: frozenset[str]  # "json", "sqlalchemy.exc", "sqlalchemy.text"
+    own: frozenset[str]  # "schemas.wire"
+    absolute_own: frozenset[str] = field(default=frozenset())
+
+    @property
+    def part(self) -> str:
+        """The folder at the top."""
+        return self.name.partition(".")[0]
+
+    def imports(self, package: str) -> bool:
+        """Whether it imports a package of others, whole or in part, anywhere in the file."""
+        return any(name == package or name.startswith(f"{package}.") for name in self.foreign)
+
+
+@cache
+def modules() -> dict[str, Module]:
+    """Every module of the four folders."""
+    paths = [path for part in PARTS for path in sorted((ROOT / part).rglob("*.py"))]
+    return {module.name: module for module in map(read, paths)}
+
+
+def read(path: Path) -> Module:
+    """Parse one file."""
+    text = path.read_text(encoding="utf-8")
+    tree = ast.parse(text)
+    relative = path.relative_to(ROOT).with_suffix("")
+    package = relative.parts[:-1]
+    names = package if relative.name == "__init__" else relative.parts
+    foreign: set[str] = set()
+    own: set[str] = set()
+    absolute: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            imported = {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            imported = {f"{node.module}.{alias.name}" for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            base = [*package[: len(package) - node.level + 1], *(node.module or "").split(".")]
+            start = ".".join(filter(None, base))
+            own |= {f"{start}.{alias.name}" for alias in node.names}
+            continue
+        else:
+            continue
+        for name in imported:
+            ours = name.partition(".")[0] in {"oddslog", "tests", *PARTS}
+            (absolute if ours else foreign).add(name)
+    return Module(
+        ".".join(names), path, tree, frozenset(foreign), frozenset(own), frozenset(absolute)
+    )
+
+
+def module_of(imported: str) -> str:
+    """The module that `from module import name` names: itself or the one above."""
+    while imported not in modules():
+        imported, dot, _ = imported.rpartition(".")
+        assert dot, imported
+    return imported
+
+
+def dotted(node: ast.expr) -> str:
+    """`datetime.now` of such an expression; "" for others."""
+    if isinstance(node, ast.Name):
+        return node.id
+    if isinstance(node, ast.Attribute):
+        return f"{dotted(node.value)}.{node.attr}"
+    return ""
+
+
+def calls(module: Module) -> Iterator[str]:
+    """Everything that is called by name, and every attribute that is taken."""
+    for node in ast.walk(module.tree):
+        if isinstance(node, ast.Call):
+            yield dotted(node.func)
+        elif isinstance(node, ast.Attribute):
+            yield dotted(node)
+
+
+def test_there_are_modules_to_look_at() -> None:
+    """Of each folder, so that none of the laws below holds of nothing."""
+    assert {module.part for module in modules().values()} == set(PARTS)
+    assert len(modules()) > 60
+    assert modules()["sink.items"].own >= {"schemas.wire.Kind"}
+    assert modules()["sink.classify"].imports("sqlalchemy")
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_folders_import_only_what_they_may(part: str) -> None:
+    """`schemas` nothing of ours, `ingest` and `sink` never each other, none of them `deploy`."""
+    for module in modules().values():
+        if module.part == part:
+            imported = {module_of(name).partition(".")[0] for name in module.own}
+            assert imported <= PARTS[part], module.name
+
+
+def test_own_imports_are_relative() -> None:
+    """So that a later rename is cheap; and no folder imports the tests."""
+    assert {m.name: m.absolute_own for m in modules().values() if m.absolute_own} == {}
+
+
+@pytest.mark.parametrize("name", sorted(PURE))
+def test_pure_modules_import_no_outside_world(name: str) -> None:
+    """Not through each other either."""
+    module = modules()[name]
+    allowed = PURE_EXCEPTIONS.get(name, set())
+    for imported in module.foreign:
+        top = imported.partition(".")[0]
+        assert top in PURE_IMPORTS or imported in allowed, imported
+    for imported in map(module_of, module.own):
+        assert imported in PURE | PURE_NEIGHBOURS, imported
+
+
+@pytest.mark.parametrize("name", sorted(PURE))
+def test_pure_modules_ask_no_clock_and_open_no_file(name: str) -> None:
+    """The moment is an argument; so is chance, by its seed."""
+    clock = {"now", "utcnow", "today"}
+    files = {"read_text", "write_text", "read_bytes", "write_bytes"}
+    chance = {"uuid1", "uuid4"}
+    for called in calls(modules()[name]):
+        first, _, last = called.rpartition(".")
+        assert called not in {"open", "input", "print"}, called
+        assert last not in files | chance, called
+        assert not (last in clock and first), called
+    assert not {name for name in modules()[name].foreign if name.startswith("random")} - {
+        "random.Random"
+    }
+
+
+@pytest.mark.parametrize("package", ADAPTERS)
+def test_each_outside_world_has_its_adapters(package: str) -> None:
+    """A handful of modules, named here; whoever adds one says so in this list."""
+    found = {module.name for module in modules().values() if module.imports(package)}
+    found = {name for name in found if not name.startswith(MIGRATIONS)}
+    assert found == ADAPTERS[package]
+
+
+def test_only_deploy_reads_environment_and_settings() -> None:
+    """A library that reads the environment cannot be configured by its caller."""
+    found = set()
+    for module in modules().values():
+        reads = any(module.imports(name) for name in ("pydantic", "pydantic_settings"))
+        reads |= bool({"os.environ", "os.getenv", "os.environb"} & {*calls(module)})
+        reads |= bool({"os.environ", "os.getenv"} & module.foreign)
+        if reads and module.part != "deploy":
+            found.add(module.name)
+    assert found == ENVIRONMENT
+
+
+def test_only_deploy_prints_and_ends_the_process() -> None:
+    """A library logs and raises."""
+    for module in modules().values():
+        if module.part != "deploy":
+            named = {*calls(module)}
+            assert not named & {"print", "input", "exit", "quit", "sys.exit", "os._exit"}
+            assert not module.imports("typer")
+            assert not module.imports("rich")
+
+
+def test_files_stay_short() -> None:
+    """Code and tests: what is longer is two things."""
+    paths = [*(module.path for module in modules().values()), *(ROOT / "tests").rglob("*.py")]
+    lines = {
+        str(path.relative_to(ROOT)): len(path.read_text("utf-8").splitlines()) for path in paths
+    }
+    assert {name: count for name, count in lines.items() if count > MOST_LINES} == {}
+
+
+def test_modules_are_loaded_as_the_installed_package() -> None:
+    """These laws are read from the tree; what runs must be the same files."""
+    import oddslog.schemas.records
+
+    loaded = Path(oddslog.schemas.records.__file__).resolve()
+    assert loaded == ROOT / "schemas" / "records.py"
+
+
+def loaded_by(statement: str) -> set[str]:
+    """The modules of a new process after a statement."""
+    child = subprocess.run(
+        [sys.executable, "-c", f"import sys; {statement}; print(*sys.modules)"],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    return {name for name in child.stdout.split() if "." not in name}
+
+
+# What the base install does not have. (`rich` too; but structlog loads it where it is.)
+EXTRAS = {
+    "alembic",
+    "asyncpg",
+    "pydantic",
+    "pydantic_settings",
+    "sqlalchemy",
+    "testcontainers",
+    "typer",
+}
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "import oddslog.schemas",
+        "import oddslog.ingest, oddslog.schemas",
+        "import oddslog.ingest.feeds",
+        "from oddslog.ingest import AsyncWriteQueue; from oddslog.schemas import WriteBatch",
+        "import oddslog.deploy",
+    ],
+)
+def test_the_scrapers_side_loads_nothing_of_the_extras(statement: str) -> None:
+    """No SQLAlchemy, no asyncpg, no command line inside the scraper."""
+    loaded = loaded_by(statement)
+    assert "oddslog" in loaded
+    assert loaded & EXTRAS == set()
+
+
+def test_the_check_of_what_is_loaded_can_fail() -> None:
+    """The sink does load them."""
+    assert {"sqlalchemy", "asyncpg"} <= loaded_by("import oddslog.sink, asyncpg")
+
+
+def test_schemas_load_no_kafka_client() -> None:
+    """The contract is for tools too."""
+    assert "aiokafka" not in loaded_by("import oddslog.schemas, oddslog.schemas.codec")
