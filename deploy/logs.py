@@ -43,7 +43,9 @@ def configure_logs(level: LogLevel) -> None:
         processors=[
             structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="%H:%M:%S" if terminal else "iso", utc=not terminal),
+            structlog.processors.TimeStamper(
+                fmt="%H:%M:%S" if terminal else "iso", utc=not terminal
+            ),
             *([] if terminal else [structlog.processors.format_exc_info]),
             structlog.dev.ConsoleRenderer(colors=True, pad_event_to=0)
             if terminal

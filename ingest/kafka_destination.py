@@ -2,13 +2,13 @@
 
 import asyncio
 from collections.abc import Callable, Coroutine
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from ..schemas.connection import KafkaConnection
 from ..schemas.errors import ConfigurationError, DeliveryError, OddslogError, UnreachableError
 from ..schemas.kill_points import reached
 from ..schemas.records import WriteBatch
+from ..schemas.version import VERSION
 from ..schemas.wire import DEFAULT_TOPIC, Kind
 from .destination import Delivery, RejectedPartsError
 from .fragments import EncodedBatch, Fragment, encode_batch
@@ -66,7 +66,7 @@ class KafkaDestination:
         self._raw_response = raw_response
         self._client_id = client_id
         self._rotate_records = rotate_records
-        self._producer_name = f"oddslog/{_own_version()}"
+        self._producer_name = f"oddslog/{VERSION}"
         self._generations = 0
         # Written under the lock, by the attempt that holds it.
         self._lock = asyncio.Lock()
@@ -322,10 +322,3 @@ def _event_ids(fragments: list[Fragment], kind: Kind) -> list[int]:
     return sorted(
         {part.event_id for part in fragments if part.kind is kind and part.event_id is not None}
     )
-
-
-def _own_version() -> str:
-    try:
-        return version("oddslog")
-    except PackageNotFoundError:  # run from the source tree
-        return "0+source"

@@ -95,9 +95,11 @@ def classify(error: BaseException) -> ErrorClass:
         if _is_stale_plan(error):
             return ErrorClass.TRANSIENT
         return classify_sqlstate(sqlstate)
-    if isinstance(error, sa_exc.DBAPIError) and error.connection_invalidated:
+    # SQLAlchemy has classes of its own for the driver's: look at what it wrapped.
+    links = _chain(error) if isinstance(error, sa_exc.DBAPIError) else (error,)
+    if any(isinstance(link, _TRANSIENT_CLASSES) for link in links):
         return ErrorClass.TRANSIENT
-    if isinstance(error, _TRANSIENT_CLASSES):
+    if isinstance(error, sa_exc.DBAPIError) and error.connection_invalidated:
         return ErrorClass.TRANSIENT
     return ErrorClass.FATAL
 

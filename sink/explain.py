@@ -72,10 +72,11 @@ def _refuse_constant(name: str) -> NoReturn:
 
 def _number(text: str) -> str:
     try:
-        adjusted = Decimal(text).adjusted()
+        number = Decimal(text)
+        fits = not number or number.adjusted() < _NUMERIC_DIGITS
     except InvalidOperation:
-        adjusted = _NUMERIC_DIGITS
-    if adjusted >= _NUMERIC_DIGITS:
+        fits = False
+    if not fits:
         raise _UnstorableError("has a number that is out of range")
     return text
 

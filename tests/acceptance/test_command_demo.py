@@ -7,9 +7,9 @@ from pathlib import Path
 import asyncpg
 import pytest
 from aiokafka.admin import AIOKafkaAdminClient
+
 from oddslog.deploy.stack import Servers
 from oddslog.schemas import KafkaConnection
-
 from tests.support.command import Command
 
 KEYS = {
@@ -82,9 +82,7 @@ async def test_demo_with_real_odds(command: Command) -> None:
     """Twice the same file is twice as many matches."""
     one = command("demo", "--football-data", str(FOOTBALL), "--json").ok().json
     two = (
-        command("demo", "--football-data", str(FOOTBALL), "--football-data", str(FOOTBALL))
-        .ok()
-        .out
+        command("demo", "--football-data", str(FOOTBALL), "--football-data", str(FOOTBALL)).ok().out
     )
     assert one["missing"] == one["unexpected"] == one["different"] == 0
     assert re.search(rf"snapshots +{2 * one['snapshots']}\n", two)

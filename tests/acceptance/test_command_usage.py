@@ -61,9 +61,7 @@ def hiding(command: Command, folder: Path, packages: str, **other: str) -> Comma
     """The command where these packages are not installed."""
     (folder / "sitecustomize.py").write_text(BLOCKER)
     path = f"{folder}:{command.environment().get('PYTHONPATH', '')}"
-    return Command(
-        command.settings, folder, {"PYTHONPATH": path, "TEST_HIDDEN": packages, **other}
-    )
+    return Command(command.settings, folder, {"PYTHONPATH": path, "TEST_HIDDEN": packages, **other})
 
 
 @pytest.mark.parametrize(

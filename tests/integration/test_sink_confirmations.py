@@ -4,12 +4,12 @@ import asyncio
 from datetime import timedelta
 
 import pytest
+from sqlalchemy.ext.asyncio import AsyncEngine
+
 from oddslog.schemas.codec import decode
 from oddslog.schemas.wire import Kind
 from oddslog.sink.sweep import sweep_pending
 from oddslog.sink.transaction import _write_locked
-from sqlalchemy.ext.asyncio import AsyncEngine
-
 from tests.support.batches import NOON
 from tests.support.fragments import confirming, good, ids
 from tests.support.polls import PollWriter, letters, one, rows

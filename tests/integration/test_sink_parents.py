@@ -2,17 +2,17 @@
 
 import asyncio
 
-from oddslog.schemas.codec import decode
-from oddslog.schemas.wire import Kind
-from oddslog.sink import write as write_module
-from pytest import MonkeyPatch
+import pytest
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from tests.support.batches import competitor, snapshot
+from oddslog.schemas.codec import decode
+from oddslog.schemas.wire import Kind
+from oddslog.sink import write as write_module
+from oddslog.sink.items import SnapshotItem
+from tests.support.batches import NOON, competitor, snapshot
 from tests.support.fragments import confirming, good, holding, record
 from tests.support.polls import PollWriter, letters, one, rows
-from tests.support.batches import NOON
 
 
 async def make_parents(engine: AsyncEngine, *events: int) -> None:
@@ -21,7 +21,7 @@ async def make_parents(engine: AsyncEngine, *events: int) -> None:
         await connection.execute(text("INSERT INTO bookmakers VALUES (1)"))
         for table in ("events", "competitor_events"):
             await connection.execute(
-                text(f"INSERT INTO {table} SELECT unnest(CAST(:ids AS int[]))"),  # noqa: S608
+                text(f"INSERT INTO {table} SELECT unnest(CAST(:ids AS int[]))"),
                 {"ids": list(events)},
             )
 
@@ -66,7 +66,7 @@ async def test_missing_run_of_a_new_snapshot_waits(parents_engine: AsyncEngine) 
 
 
 async def test_a_parent_that_goes_after_the_look_up(
-    parents_engine: AsyncEngine, monkeypatch: MonkeyPatch
+    parents_engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The race that only the foreign key sees: isolated, waiting, with the constraint."""
     engine = parents_engine
@@ -75,8 +75,8 @@ async def test_a_parent_that_goes_after_the_look_up(
     looked_up = write_module._KindWriter._split_off_orphans
 
     async def then_delete(
-        self: write_module._KindWriter, snapshots: list[write_module.SnapshotItem]
-    ) -> list[write_module.SnapshotItem]:
+        self: write_module._KindWriter, snapshots: list[SnapshotItem]
+    ) -> list[SnapshotItem]:
         left = await looked_up(self, snapshots)
         async with engine.begin() as connection:
             await connection.execute(text("DELETE FROM events WHERE id = 7"))

@@ -5,13 +5,14 @@ from datetime import timedelta
 
 import pytest
 import structlog
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from oddslog.deploy.stack import Servers
 from oddslog.schemas import KafkaConnection
 from oddslog.sink.database import make_engine
 from oddslog.sink.errors import GapError, WrongLogError
 from oddslog.sink.placing import PlacingOptions
-from sqlalchemy.ext.asyncio import AsyncEngine
-
-from tests.fixtures.servers import Servers, create_database, drop_database
+from tests.fixtures.servers import create_database, drop_database
 from tests.fixtures.sinks import RunSink
 from tests.support.batches import NOON
 from tests.support.fragments import confirming, good, ids
@@ -67,7 +68,9 @@ async def test_a_log_that_does_not_begin_at_0(
     totals = await run_sink(placing=PlacingOptions(accept_gap=True))
     assert totals.snapshots == 2
     assert await events(engine) == [4, 5]
-    gaps = await rows(engine, "SELECT accepted_gaps, start_offset FROM oddslog_ledger WHERE partition = 1")
+    gaps = await rows(
+        engine, "SELECT accepted_gaps, start_offset FROM oddslog_ledger WHERE partition = 1"
+    )
     assert [tuple(row) for row in gaps] == [([{"from": 0, "to": 3}], 3)]
 
 
@@ -107,7 +110,9 @@ async def test_ledger_ahead_of_and_behind_the_group(
     totals = await run_sink()
     assert (totals.records, totals.snapshots, totals.duplicates) == (1, 1, 0)
     assert await committed_offsets(kafka, topic, topic) == [3, None, None]
-    await execute(engine, "UPDATE oddslog_ledger SET next_offset = 1, last_offset = NULL WHERE partition = 0")
+    await execute(
+        engine, "UPDATE oddslog_ledger SET next_offset = 1, last_offset = NULL WHERE partition = 0"
+    )
     with structlog.testing.capture_logs() as logged:
         totals = await run_sink()
     assert (totals.records, totals.duplicates) == (2, 2)
@@ -306,7 +311,9 @@ async def test_a_backup_taken_in_the_middle_of_the_first_fill(
     await run_sink()
     # As it was when only the first record was written.
     await execute(engine, "DELETE FROM odds_snapshots WHERE id > 1")
-    await execute(engine, "UPDATE oddslog_ledger SET next_offset = 1, last_offset = NULL WHERE partition = 0")
+    await execute(
+        engine, "UPDATE oddslog_ledger SET next_offset = 1, last_offset = NULL WHERE partition = 0"
+    )
     backup = await backups.take(engine)
     await produce(kafka, topic, [ids(4)], partition=1)
     totals = await run_sink(into=backup)

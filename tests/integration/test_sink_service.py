@@ -6,17 +6,18 @@ from datetime import timedelta
 from urllib.parse import urlsplit
 
 import pytest
+from sqlalchemy.ext.asyncio import AsyncEngine
+
 from oddslog.deploy.compare import compare
 from oddslog.schemas import KafkaConnection, WriteBatch
 from oddslog.schemas.codec import snapshot_part
 from oddslog.sink import consumer as consumer_module
 from oddslog.sink import poller as poller_module
 from oddslog.sink import service as service_module
+from oddslog.sink.consumer import REBALANCE_TIMEOUT_SECONDS
 from oddslog.sink.database import make_engine
 from oddslog.sink.poller import Poll, Poller
 from oddslog.sink.topics import create_topic
-from sqlalchemy.ext.asyncio import AsyncEngine
-
 from tests.support.batches import NOON, batch, key_of, snapshot
 from tests.support.fragments import confirming, holding
 from tests.support.kafka import add_partitions, committed_offsets, produce
@@ -159,9 +160,7 @@ async def test_a_rebalance_cancels_a_transaction_that_takes_too_long(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Rolled back; the next owner writes it, once."""
-    monkeypatch.setattr(
-        service_module, "_REVOKE_MARGIN_SECONDS", service_module.REBALANCE_TIMEOUT_SECONDS - 0.5
-    )
+    monkeypatch.setattr(service_module, "_REVOKE_MARGIN_SECONDS", REBALANCE_TIMEOUT_SECONDS - 0.5)
     async with running(kafka, topic, engine) as first:
         await first.until_placed(3)
         async with second_engine.connect() as keeper, keeper.begin():
@@ -281,10 +280,15 @@ async def test_a_blocked_writer_keeps_the_membership_and_the_bounds(
         return poll
 
     monkeypatch.setattr(Poller, "_finish", remember)
-    assignments = []
+    assignments: list[Iterable[int]] = []
     async with running(kafka, topic, engine, poll_records=5) as sink:
         assigned = sink.sink.assigned
-        monkeypatch.setattr(sink.sink, "assigned", lambda p: (assignments.append(p), assigned(p)))
+
+        def note(partitions: Iterable[int]) -> None:
+            assignments.append(partitions)
+            assigned(partitions)
+
+        monkeypatch.setattr(sink.sink, "assigned", note)
         await sink.until_placed(3)
         async with second_engine.connect() as keeper, keeper.begin():
             await keeper.exec_driver_sql("LOCK TABLE market_odds")
@@ -341,8 +345,7 @@ async def test_the_ledger_goes_back_under_the_running_sink(
             for statement in (
                 "DELETE FROM market_odds",
                 "DELETE FROM odds_snapshots",
-                "UPDATE oddslog_ledger SET next_offset = 0, last_offset = NULL"
-                " WHERE partition < 2",
+                "UPDATE oddslog_ledger SET next_offset = 0, last_offset = NULL WHERE partition < 2",
                 "DELETE FROM oddslog_ledger WHERE partition = 2",
             ):
                 await connection.exec_driver_sql(statement)

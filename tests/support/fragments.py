@@ -15,7 +15,6 @@ from oddslog.schemas.codec import (
     snapshot_part,
 )
 from oddslog.schemas.wire import Kind
-
 from tests.support.batches import NOON, competitor, snapshot
 
 __all__ = ["confirming", "good", "holding", "ids", "record", "with_market"]

@@ -5,9 +5,9 @@ from contextlib import asynccontextmanager
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, RecordsToDelete
+
 from oddslog.schemas import KafkaConnection
 from oddslog.sink.topics import create_topic, describe_topic
-
 from tests.support.waiting import until
 
 __all__ = [
@@ -120,9 +120,7 @@ async def set_committed(
     kafka: KafkaConnection, topic: str, group: str, offsets: dict[int, int]
 ) -> None:
     """Set the group's offsets, as a tool does; the group must be empty."""
-    consumer = AIOKafkaConsumer(
-        **kafka.client_options(), group_id=group, enable_auto_commit=False
-    )
+    consumer = AIOKafkaConsumer(**kafka.client_options(), group_id=group, enable_auto_commit=False)
     await consumer.start()
     try:
         wanted = {TopicPartition(topic, p): offset for p, offset in offsets.items()}

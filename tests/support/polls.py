@@ -4,6 +4,9 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncEngine
+
 from oddslog.schemas.wire import Kind
 from oddslog.sink.checks import ColumnLimits
 from oddslog.sink.database import read_limits
@@ -11,8 +14,6 @@ from oddslog.sink.items import LogRecord, decode_record, record_crc32
 from oddslog.sink.ledger import LogIdentity, add_rows, register_log
 from oddslog.sink.positions import LastApplied
 from oddslog.sink.transaction import PartitionPart, PollResult, write_poll
-from sqlalchemy import text
-from sqlalchemy.ext.asyncio import AsyncEngine
 
 __all__ = ["PollWriter", "letters", "one", "rows"]
 

@@ -5,10 +5,10 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-from oddslog.schemas import KafkaConnection
-from oddslog.sink import Sink, SinkOptions, SinkSource, SinkTotals, open_sink
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from oddslog.schemas import KafkaConnection
+from oddslog.sink import Sink, SinkOptions, SinkSource, SinkTotals, open_sink
 from tests.support.waiting import BUDGET_SECONDS, until
 
 __all__ = ["Running", "running"]
@@ -29,7 +29,8 @@ class Running:
     async def until_placed(self, count: int) -> None:
         """Wait until it reads so many partitions."""
         await until(
-            lambda: self.task.done() or len(self.placed) == count, f"{count} partitions to be placed"
+            lambda: self.task.done() or len(self.placed) == count,
+            f"{count} partitions to be placed",
         )
         if self.task.done():
             self.task.result()

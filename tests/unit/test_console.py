@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 import structlog
+
 from oddslog.deploy import entry, logs
 from oddslog.deploy.console import Out
 from oddslog.deploy.logs import LibraryLogs, configure_logs, let_libraries_log
@@ -72,11 +73,14 @@ def test_logs_are_json_in_a_pipe(capsys: pytest.CaptureFixture[str]) -> None:
     said, noted = capsys.readouterr()
     assert said == ""
     (line,) = noted.splitlines()
-    assert json.loads(line).items() >= {
-        "event": "partition_placed",
-        "level": "info",
-        "partition": 3,
-    }.items()
+    assert (
+        json.loads(line).items()
+        >= {
+            "event": "partition_placed",
+            "level": "info",
+            "partition": 3,
+        }.items()
+    )
 
 
 def test_libraries_are_silent_until_the_servers_were_found(

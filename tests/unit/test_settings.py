@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+
 from oddslog.deploy.configuration import SECRETS, read_configuration
 from oddslog.deploy.settings import Settings, variable
 from oddslog.schemas import ConfigurationError
@@ -47,9 +48,7 @@ def test_the_first_source_wins(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("field", SECRETS)
-def test_secrets_can_be_files(
-    field: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_secrets_can_be_files(field: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """As orchestrators mount them, with a newline at the end."""
     path = tmp_path / "secret"
     path.write_text(f"{URL}\n")
