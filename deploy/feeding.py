@@ -104,6 +104,8 @@ async def feed(
     ) as queue:
         try:
             await _enqueue_all(queue, batches, feeder)
+            if feeder.undelivered.is_set():
+                quieten_logs()  # one batch was logged in full; the others fail of the same
         except asyncio.CancelledError:
             feeder.interrupted(queue.stats()["queue_size"])
             raise

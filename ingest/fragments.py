@@ -3,7 +3,7 @@
 import uuid
 from dataclasses import dataclass
 
-from ..schemas.codec import EventWrites, SnapshotPart, crc32_text, encode, snapshot_part
+from ..schemas.codec import EventWrites, SnapshotPart, crc32_text, encode, snapshot_steps
 from ..schemas.errors import InvalidRecordError
 from ..schemas.framing import CURRENT_SCHEMA, schema_fingerprint
 from ..schemas.records import CompetitorSnapshotWriteData, SnapshotWriteData, WriteBatch
@@ -88,13 +88,24 @@ async def encode_snapshots(
     changed: tuple[AnySnapshot, ...] = (*batch.changed_betpawa, *batch.changed_competitor)
     for snapshot in changed:
         try:
-            parts.append(snapshot_part(snapshot, raw_response=raw_response))
+            parts.append(await _part(snapshot, pacer, raw_response=raw_response))
         except MemoryError:
             raise
         except Exception as error:
             rejected.append(_rejected(snapshot, error))
         await pacer.pause()
     return parts, rejected
+
+
+async def _part(snapshot: AnySnapshot, pacer: Pacer, *, raw_response: bool) -> SnapshotPart:
+    steps = snapshot_steps(snapshot, raw_response=raw_response)
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            part: SnapshotPart = end.value
+            return part
+        await pacer.pause()
 
 
 def _without_oversize(

@@ -8,7 +8,7 @@ into dataclasses again.
 import json
 import uuid
 import zlib
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from io import BytesIO
@@ -39,6 +39,7 @@ __all__ = [
     "encode",
     "snapshot_from_record",
     "snapshot_part",
+    "snapshot_steps",
 ]
 
 AnySnapshot = SnapshotWriteData | CompetitorSnapshotWriteData
@@ -47,6 +48,8 @@ AnySnapshot = SnapshotWriteData | CompetitorSnapshotWriteData
 # 8 fields with a union branch (1), a length (5) or a double (8); ids and times (10).
 _MARKET_FRAME_BYTES = 72
 _SNAPSHOT_FRAME_BYTES = 80
+# Markets that take about a millisecond to encode.
+_STEP_MARKETS = 32
 
 
 class MarketRecord(TypedDict):
@@ -114,9 +117,23 @@ class SnapshotPart:
 
 
 def snapshot_part(snapshot: AnySnapshot, *, raw_response: bool = True) -> SnapshotPart:
-    """Encode the documents of a stamped snapshot and hash it.
+    """`snapshot_steps` in one go; CPU only, milliseconds."""
+    steps = snapshot_steps(snapshot, raw_response=raw_response)
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            part: SnapshotPart = end.value
+            return part
 
-    CPU only: about 3 ms for 170 markets and 50 KB of raw response.
+
+def snapshot_steps(
+    snapshot: AnySnapshot, *, raw_response: bool = True
+) -> Generator[None, None, SnapshotPart]:
+    """Encode the documents of a stamped snapshot and hash it, in steps of a millisecond.
+
+    For callers in an event loop, which yield to it between steps. A raw response
+    is one step, and so is the hash.
 
     Raises:
         InvalidRecordError: a document cannot be JSON, or `captured_at` is None.
@@ -133,11 +150,15 @@ def snapshot_part(snapshot: AnySnapshot, *, raw_response: bool = True) -> Snapsh
         hashed.append(fields)
         replaced += count
         size += _market_bytes(record)
+        if index % _STEP_MARKETS == _STEP_MARKETS - 1:
+            yield
     raw = None
     if raw_response and snapshot.raw_response is not None:
+        yield
         raw, count, _ = encode_document("raw_response", snapshot.raw_response)
         replaced += count
         size += _text_bytes(raw)
+    yield
     kind, event_id, bookmaker_id = _identity(snapshot)
     ids = (event_id,) if bookmaker_id is None else (event_id, bookmaker_id)
     made: SnapshotRecord = {

@@ -5,6 +5,7 @@ strictly per natural key within a process, so that two scrapes of one event are
 never one key, also when the wall clock stands still or steps back.
 """
 
+from copy import copy
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import TypeVar
@@ -73,4 +74,7 @@ class Stamper:
 
 
 def _stamped(snapshot: _Snapshot, captured_at: datetime) -> _Snapshot:
-    return replace(snapshot, captured_at=captured_at)
+    """A copy with the time; not checked again, which would walk every market."""
+    stamped = copy(snapshot)
+    object.__setattr__(stamped, "captured_at", captured_at)
+    return stamped
