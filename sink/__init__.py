@@ -3,8 +3,10 @@
 from .direct import DatabaseDestination, handle_write_batch
 from .migrate import migrate
 from .opening import SinkSource, open_sink
-from .service import Sink, SinkOptions, SinkTotals
+from .options import SinkOptions
+from .service import Sink
 from .tables import make_metadata
+from .totals import SinkTotals
 
 __all__ = [
     "DatabaseDestination",

@@ -15,7 +15,8 @@ from .consumer import LogConsumer
 from .database import read_limits
 from .ledger import LogIdentity
 from .migrate import check_migrated
-from .service import Sink, SinkOptions
+from .options import SinkOptions
+from .service import Sink
 from .topics import TopicDescription, describe_topic, topic_problems, topic_warnings
 
 __all__ = ["SinkSource", "check_database", "check_topic", "open_sink"]

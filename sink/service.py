@@ -12,30 +12,29 @@ assigned partitions their position; a fourth sweeps. The end of one ends all.
 """
 
 import asyncio
-import random
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 
 import structlog
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from ..schemas.backoff import backoff_seconds
-from ..schemas.errors import ConfigurationError, OddslogError
+from ..schemas.errors import ConfigurationError
 from ..schemas.kill_points import reached
 from ..schemas.wire import Kind
 from .checks import ColumnLimits
-from .classify import ErrorClass, classify, sqlstate_of
+from .classify import ErrorClass, classify
 from .consumer import REBALANCE_TIMEOUT_SECONDS, LogConsumer, LogReadError
 from .database import TRANSACTION_TIMEOUT_SECONDS
-from .errors import FatalDatabaseError
 from .ledger import LogIdentity
-from .placing import PlacingOptions, place_partitions
+from .options import SinkOptions
+from .placing import place_partitions
 from .poller import Partitions, Poll, Poller
 from .sweep import sweep_pending
-from .transaction import PollResult, write_poll
+from .totals import SinkTotals, log_poll
+from .transaction import write_poll
+from .trouble import back_off, fatal
 
-__all__ = ["Sink", "SinkOptions", "SinkTotals"]
+__all__ = ["Sink"]
 
 log = structlog.get_logger("oddslog.sink")
 
@@ -48,63 +47,8 @@ _CANCEL_SECONDS = 5.0
 # The server ends what takes too long; this is for a server that does not answer.
 _WRITE_SECONDS = TRANSACTION_TIMEOUT_SECONDS + 30.0
 _SIDE_SECONDS = 60.0
-_BACKOFF_BASE_SECONDS = 0.2
-_BACKOFF_CAP_SECONDS = 15.0
 _SWEEP_SECONDS = 5.0
 _REFUSALS_BEFORE_STOP = 3
-
-
-@dataclass(frozen=True)
-class SinkOptions:
-    """How the sink works; the defaults were measured (`make bench`)."""
-
-    poll_records: int = 500
-    poll_bytes: int = 16 * 1024 * 1024
-    store_raw: bool = True
-    retention_seconds: float | None = None
-    until_caught_up: bool = False
-    placing: PlacingOptions = field(default_factory=PlacingOptions)
-
-
-@dataclass(slots=True)
-class SinkTotals:
-    """What a run of the sink has done since its start."""
-
-    polls: int = 0
-    records: int = 0
-    snapshots: int = 0
-    markets: int = 0
-    confirmations: int = 0
-    pending: int = 0
-    duplicates: int = 0
-    conflicts: int = 0
-    dead_letters: int = 0
-    fenced: int = 0
-    unstable_ids: int = 0
-    missing_ids: int = 0
-    retries: int = 0
-    write_seconds: float = 0.0
-    # From the first poll that had something in it to the last commit: the time
-    # without joining the group and waiting for records.
-    active_seconds: float = 0.0
-
-    def add(self, result: PollResult) -> None:
-        """Count a committed poll."""
-        self.polls += 1
-        for name in (
-            "records",
-            "snapshots",
-            "markets",
-            "confirmations",
-            "pending",
-            "duplicates",
-            "conflicts",
-            "dead_letters",
-            "fenced",
-            "unstable_ids",
-            "missing_ids",
-        ):
-            setattr(self, name, getattr(self, name) + getattr(result, name))
 
 
 class Sink:
@@ -246,7 +190,7 @@ class Sink:
                 failures += 1
                 self._give_up_on(error, failures)
                 self._replace_all(error)
-                await self._pause_between(failures, error, "poll")
+                await back_off(self._stopping, failures, error, "poll")
             if self._options.until_caught_up and await self._is_caught_up():
                 return
 
@@ -322,12 +266,12 @@ class Sink:
                 break
             except Exception as error:
                 if classify(error) is not ErrorClass.TRANSIENT:
-                    raise _fatal(error) from error
+                    raise fatal(error) from error
                 attempt += 1
                 self.totals.retries += 1
                 self._waiting_to_retry = True
                 try:
-                    await self._pause_between(attempt, error, "transaction")
+                    await back_off(self._stopping, attempt, error, "transaction")
                 finally:
                     self._waiting_to_retry = False
                 if self._stopping.is_set():
@@ -337,7 +281,7 @@ class Sink:
         self.totals.active_seconds = now - (self._first_poll_at or started)
         self.totals.add(result)
         self.totals.write_seconds += seconds
-        _log_poll(result, seconds)
+        log_poll(result, seconds)
         starts = {part.partition: part.start for part in parts}
         for number in result.went_back:
             log.warning("ledger_went_back", partition=number)
@@ -377,12 +321,12 @@ class Sink:
                 if not isinstance(error, LogReadError) and (
                     classify(error) is not ErrorClass.TRANSIENT
                 ):
-                    raise _fatal(error) from error
+                    raise fatal(error) from error
                 failures += 1
                 if isinstance(error, LogReadError):
                     self._give_up_on(error, failures)
                 self._poller.replaced.set()
-                await self._pause_between(failures, error, "placing")
+                await back_off(self._stopping, failures, error, "placing")
 
     async def _place(self) -> None:
         waiting = self._partitions.placing
@@ -436,59 +380,7 @@ class Sink:
                 )
         except Exception as error:
             if classify(error) is not ErrorClass.TRANSIENT:
-                raise _fatal(error) from error
+                raise fatal(error) from error
             return
         if swept.applied or swept.expired:
             log.info("pending_swept", applied=swept.applied, expired=swept.expired)
-
-    async def _pause_between(self, attempt: int, error: BaseException, doing: str) -> None:
-        """Back off after a failure, or until stopped."""
-        seconds = backoff_seconds(
-            attempt,
-            base=_BACKOFF_BASE_SECONDS,
-            cap=_BACKOFF_CAP_SECONDS,
-            jitter=random.random(),  # noqa: S311 - spreads retries, guards nothing
-        )
-        log.warning(
-            "retrying",
-            doing=doing,
-            attempt=attempt,
-            reason=type(getattr(error, "orig", None) or error).__name__,
-            sqlstate=sqlstate_of(error),
-            seconds=round(seconds, 2),
-        )
-        try:
-            async with asyncio.timeout(seconds):
-                await self._stopping.wait()
-        except TimeoutError:
-            pass
-
-
-def _fatal(error: BaseException) -> BaseException:
-    """The error that ends the sink: our own as it is, PostgreSQL's in one line."""
-    if isinstance(error, OddslogError):
-        return error
-    sqlstate = sqlstate_of(error)
-    if sqlstate is None:
-        return error
-    original = getattr(error, "orig", None) or error
-    line = (str(original).splitlines() or [type(original).__name__])[0]
-    return FatalDatabaseError(f"PostgreSQL refused the write (SQLSTATE {sqlstate}): {line}")
-
-
-def _log_poll(result: PollResult, seconds: float) -> None:
-    log.debug(
-        "poll_written",
-        records=result.records,
-        snapshots=result.snapshots,
-        markets=result.markets,
-        confirmations=result.confirmations,
-        duplicates=result.duplicates,
-        dead_letters=result.dead_letters,
-        fenced=result.fenced,
-        write_ms=round(seconds * 1000, 1),
-    )
-    if result.unstable_ids:
-        log.warning("unstable_id", count=result.unstable_ids)
-    if result.dead_letters:
-        log.warning("dead_letters_written", count=result.dead_letters)

@@ -85,7 +85,7 @@ def logs_in(database_url: str, timeout: float = 5.0) -> str | None:
 
 
 async def _log_in(database_url: str, timeout: float) -> None:  # noqa: ASYNC109
-    import asyncpg  # type: ignore[import-untyped]  # noqa: PLC0415 - only in the extra `sink`
+    import asyncpg  # noqa: PLC0415 - only in the extra `sink`
 
     connection = await asyncpg.connect(database_url, timeout=timeout)
     try:

@@ -55,6 +55,7 @@ PURE = {
 PURE_IMPORTS = {
     "base64",
     "collections",
+    "copy",
     "dataclasses",
     "datetime",
     "decimal",
