@@ -199,12 +199,12 @@ def _add_copy_rows(
     record = snapshot_part(snapshot).record
     at, raw = snapshot.captured_at, json.dumps(snapshot.raw_response)
     if hasattr(snapshot, "event_id"):
-        row = (row_id, snapshot.event_id, snapshot.bookmaker_id, at, raw, at)
-        tables["odds_snapshots"][1].append((*row, record["content_hash"]))
+        betpawa = (row_id, snapshot.event_id, snapshot.bookmaker_id, at, raw, at)
+        tables["odds_snapshots"][1].append((*betpawa, record["content_hash"]))
         markets = tables["market_odds"][1]
     else:
-        row = (row_id, snapshot.competitor_event_id, at, raw, at)
-        tables["competitor_odds_snapshots"][1].append((*row, record["content_hash"]))
+        competitor = (row_id, snapshot.competitor_event_id, at, raw, at)
+        tables["competitor_odds_snapshots"][1].append((*competitor, record["content_hash"]))
         markets = tables["competitor_market_odds"][1]
     markets.extend(
         (
