@@ -2,7 +2,6 @@
 
 from collections.abc import AsyncIterator
 from datetime import timedelta
-from urllib.parse import urlsplit
 
 import pytest
 import structlog
@@ -32,8 +31,7 @@ def sessions(engine: AsyncEngine) -> async_sessionmaker[AsyncSession]:
 @pytest.fixture
 async def proxy(database_url: str) -> AsyncIterator[Proxy]:
     """A proxy before the session's PostgreSQL."""
-    parts = urlsplit(database_url)
-    async with Proxy(parts.hostname or "", parts.port or 5432) as proxy:
+    async with Proxy.before(database_url) as proxy:
         yield proxy
 
 
@@ -42,9 +40,7 @@ async def through(
     proxy: Proxy, database_url: str
 ) -> AsyncIterator[async_sessionmaker[AsyncSession]]:
     """Sessions through the proxy."""
-    parts = urlsplit(database_url)
-    user = parts.netloc.rpartition("@")[0]
-    engine = make_engine(f"postgresql://{user}@127.0.0.1:{proxy.port}{parts.path}")
+    engine = make_engine(proxy.url(database_url))
     yield async_sessionmaker(engine)
     await engine.dispose()
 

@@ -12,7 +12,7 @@ from oddslog.sink.sweep import sweep_pending
 from oddslog.sink.transaction import _write_locked
 from tests.support.batches import NOON
 from tests.support.fragments import confirming, good, ids
-from tests.support.polls import PollWriter, letters, one, rows
+from tests.support.polls import PollWriter, blocked, letters, one, rows
 from tests.support.waiting import until
 
 PENDING = "SELECT count(*) FROM oddslog_pending_confirmations"
@@ -86,19 +86,10 @@ async def test_confirmations_of_two_owners_wait_for_each_other(engine: AsyncEngi
     async with engine.connect() as connection, connection.begin():
         await _write_locked(connection, writer.log_id, [first], writer.limits, True)
         second = asyncio.create_task(writer.write(confirming(NOON, at=EARLY), partition=1))
-        await until(lambda: waits_for_a_lock(engine), "the second transaction to wait")
+        await until(lambda: blocked(engine), "the second transaction to wait")
         assert not second.done()
     assert (await second).confirmations == 1
     assert await confirmed_at(engine, Kind.BETPAWA) == LATE
-
-
-async def waits_for_a_lock(engine: AsyncEngine) -> object:
-    """Whether a session of this database waits for a lock."""
-    return await one(
-        engine,
-        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
-        " AND wait_event_type = 'Lock'",
-    )
 
 
 @BOTH

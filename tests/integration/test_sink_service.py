@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import AsyncIterator, Iterable
 from datetime import timedelta
-from urllib.parse import urlsplit
 
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -21,7 +20,7 @@ from oddslog.sink.topics import create_topic
 from tests.support.batches import NOON, batch, key_of, snapshot
 from tests.support.fragments import confirming, holding
 from tests.support.kafka import add_partitions, committed_offsets, produce
-from tests.support.polls import letters, one, rows
+from tests.support.polls import blocked, letters, one, rows
 from tests.support.proxy import Proxy
 from tests.support.running import Running, running
 from tests.support.waiting import until
@@ -77,29 +76,16 @@ async def second_engine(database_url: str) -> AsyncIterator[AsyncEngine]:
 @pytest.fixture
 async def proxy(database_url: str) -> AsyncIterator[Proxy]:
     """A proxy before the session's PostgreSQL."""
-    parts = urlsplit(database_url)
-    async with Proxy(parts.hostname or "", parts.port or 5432) as proxy:
+    async with Proxy.before(database_url) as proxy:
         yield proxy
 
 
 @pytest.fixture
 async def through(proxy: Proxy, database_url: str) -> AsyncIterator[AsyncEngine]:
     """An engine on the test's database, through the proxy."""
-    parts = urlsplit(database_url)
-    user = parts.netloc.rpartition("@")[0]
-    engine = make_engine(f"postgresql://{user}@127.0.0.1:{proxy.port}{parts.path}")
+    engine = make_engine(proxy.url(database_url))
     yield engine
     await engine.dispose()
-
-
-async def blocked(engine: AsyncEngine, sessions: int = 1) -> bool:
-    """Whether so many sessions of the database wait for a lock."""
-    count = await one(
-        engine,
-        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
-        " AND wait_event_type = 'Lock'",
-    )
-    return bool(count >= sessions)
 
 
 async def test_two_share_the_partitions_and_one_leaves(
@@ -364,13 +350,16 @@ async def test_the_topic_grows_under_running_sinks(
     async with running(kafka, topic, engine) as first:
         await first.until_placed(3)
         await add_partitions(kafka, topic, 4)
-        # The second knows of four partitions; the first has not asked since.
-        async with running(kafka, topic, second_engine) as second:
-            await until(lambda: len(first.placed) + len(second.placed) == 4, "four partitions")
-            await produce(kafka, topic, [holding(snapshot_part(snapshot(1)).record)], partition=3)
-            await until_ledger(engine, 1)
-            await first.stop()
-            await second.stop()
+        # The second knows of four partitions and says so; the first has not asked since.
+        other = running(kafka, topic, second_engine, group=f"{topic}-2", until_caught_up=True)
+        async with other as second:
+            await second.task
+        assert await one(engine, "SELECT partition_count FROM oddslog_logs") == 4
+        first.sink._replace(0)
+        await first.until_placed(4)
+        await produce(kafka, topic, [holding(snapshot_part(snapshot(1)).record)], partition=3)
+        await until_ledger(engine, 1)
+        await first.stop()
     assert await one(engine, "SELECT count(*) FROM odds_snapshots") == 1
 
 

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from urllib.parse import urlsplit
 
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -12,7 +11,7 @@ from oddslog.sink.database import make_engine
 from oddslog.sink.transaction import PollResult, _write_locked
 from tests.support.batches import NOON
 from tests.support.fragments import confirming, good
-from tests.support.polls import PollWriter, one, rows
+from tests.support.polls import PollWriter, blocked, one, rows
 from tests.support.proxy import Proxy
 from tests.support.waiting import until
 
@@ -37,17 +36,14 @@ async def retried(write: Callable[[], Awaitable[PollResult]]) -> tuple[PollResul
 @pytest.fixture
 async def proxy(database_url: str) -> AsyncIterator[Proxy]:
     """A proxy before the session's PostgreSQL."""
-    parts = urlsplit(database_url)
-    async with Proxy(parts.hostname or "", parts.port or 5432) as proxy:
+    async with Proxy.before(database_url) as proxy:
         yield proxy
 
 
 @pytest.fixture
 async def through(proxy: Proxy, database_url: str) -> AsyncIterator[AsyncEngine]:
     """An engine on the test's database, through the proxy."""
-    parts = urlsplit(database_url)
-    user = parts.netloc.rpartition("@")[0]
-    engine = make_engine(f"postgresql://{user}@127.0.0.1:{proxy.port}{parts.path}")
+    engine = make_engine(proxy.url(database_url))
     yield engine
     await engine.dispose()
 
@@ -141,27 +137,17 @@ async def test_the_old_backend_is_still_busy(
         # The old backend waits for this lock, and so does not see that it was cut off.
         await keeper.exec_driver_sql("LOCK TABLE oddslog_meta, market_odds")
         first = asyncio.create_task(writer.write_parts([part]))
-        await until(lambda: waiting(engine), "the first attempt to wait")
+        await until(lambda: blocked(engine), "the first attempt to wait")
         proxy.cut()
         with pytest.raises(Exception) as raised:  # noqa: PT011
             await first
         assert classify(raised.value) is ErrorClass.TRANSIENT
         second = asyncio.create_task(retried(lambda: writer.write_parts([part])))
-        await until(lambda: waiting(engine, 2), "the second attempt to wait for the first")
+        await until(lambda: blocked(engine, 2), "the second attempt to wait for the first")
     result, _ = await second
     assert result.snapshots + result.fenced == 1
     ((snapshots, markets, _),) = await rows(engine, COUNTS)
     assert (snapshots, markets) == (1, 2)
-
-
-async def waiting(engine: AsyncEngine, sessions: int = 1) -> bool:
-    """Whether so many sessions wait for a lock."""
-    count = await one(
-        engine,
-        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
-        " AND wait_event_type = 'Lock'",
-    )
-    return bool(count >= sessions)
 
 
 # The steps at which a connection is lost, by bytes that only they send.
@@ -196,7 +182,7 @@ async def test_a_backend_terminated_in_mid_transaction(
     async with engine.connect() as keeper, keeper.begin():
         await keeper.exec_driver_sql("LOCK TABLE market_odds")
         first = asyncio.create_task(writer.write(good(1), good(2)))
-        await until(lambda: waiting(engine), "the transaction to wait")
+        await until(lambda: blocked(engine), "the transaction to wait")
         await one(
             engine,
             "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity"
@@ -216,7 +202,7 @@ async def test_cancelled_in_mid_transaction(engine: AsyncEngine) -> None:
     async with engine.connect() as keeper, keeper.begin():
         await keeper.exec_driver_sql("LOCK TABLE market_odds")
         first = asyncio.create_task(writer.write(good(1)))
-        await until(lambda: waiting(engine), "the transaction to wait")
+        await until(lambda: blocked(engine), "the transaction to wait")
         first.cancel()
         with pytest.raises(asyncio.CancelledError):
             await first

@@ -15,7 +15,7 @@ from oddslog.sink.ledger import LogIdentity, add_rows, register_log
 from oddslog.sink.positions import LastApplied
 from oddslog.sink.transaction import PartitionPart, PollResult, write_poll
 
-__all__ = ["PollWriter", "letters", "one", "rows"]
+__all__ = ["PollWriter", "blocked", "letters", "one", "rows"]
 
 
 class PollWriter:
@@ -97,3 +97,13 @@ async def letters(engine: AsyncEngine) -> Sequence[Any]:
     return await rows(
         engine, "SELECT * FROM oddslog_dead_letters ORDER BY log_partition, log_offset, item"
     )
+
+
+async def blocked(engine: AsyncEngine, sessions: int = 1) -> bool:
+    """Whether so many sessions of this database wait for a lock."""
+    count = await one(
+        engine,
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
+        " AND wait_event_type = 'Lock'",
+    )
+    return bool(count >= sessions)

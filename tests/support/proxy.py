@@ -17,6 +17,7 @@ import struct
 from collections.abc import Callable
 from contextlib import suppress
 from types import TracebackType
+from urllib.parse import urlsplit
 
 __all__ = ["Cut", "Proxy"]
 
@@ -66,6 +67,18 @@ class Proxy:
         self.delay_seconds = 0.0
         self.accepted = 0
         self.refused = 0
+
+    @classmethod
+    def before(cls, url: str) -> "Proxy":
+        """A proxy before the server of a URL."""
+        parts = urlsplit(url)
+        return cls(parts.hostname or "127.0.0.1", parts.port or 5432)
+
+    def url(self, url: str) -> str:
+        """The same URL through the proxy."""
+        parts = urlsplit(url)
+        user, at, _ = parts.netloc.rpartition("@")
+        return parts._replace(netloc=f"{user}{at}127.0.0.1:{self.port}").geturl()
 
     @property
     def port(self) -> int:

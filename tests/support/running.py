@@ -44,10 +44,15 @@ class Running:
 
 @asynccontextmanager
 async def running(
-    kafka: KafkaConnection, topic: str, engine: AsyncEngine, **options: Any
+    kafka: KafkaConnection,
+    topic: str,
+    engine: AsyncEngine,
+    *,
+    group: str | None = None,
+    **options: Any,
 ) -> AsyncIterator[Running]:
-    """A sink of the topic's own group, from here to the block's end."""
-    source = SinkSource(kafka, topic, topic, session_timeout_seconds=6.0)
+    """A sink, of the topic's own group by default, from here to the block's end."""
+    source = SinkSource(kafka, topic, group or topic, session_timeout_seconds=6.0)
     run = Running(await open_sink(engine, source, SinkOptions(**options)))
     try:
         yield run
