@@ -4,7 +4,6 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 
 from sqlalchemy import make_url, text
-from sqlalchemy.exc import ArgumentError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from ..schemas.errors import ConfigurationError, OddslogError, UnreachableError
@@ -53,7 +52,7 @@ def asking(engine: AsyncEngine) -> Iterator[None]:
 
 
 def _told(error: Exception, url: str) -> OddslogError | None:
-    place = f"PostgreSQL at {_without_secrets(url)}"
+    place = f"PostgreSQL at {masked_url(url)}"
     sqlstate = sqlstate_of(error)
     if sqlstate is None or classify(error) is ErrorClass.TRANSIENT:
         if classify(error) is not ErrorClass.TRANSIENT:
@@ -84,18 +83,7 @@ def _reason(error: BaseException) -> str:
 
 def safe_url(database_url: str) -> str:
     """The URL without any password, for people to read."""
-    return _without_secrets(masked_url(database_url))
-
-
-def _without_secrets(url: str) -> str:
-    """Also libpq's `?password=...` is one."""
-    try:
-        parsed = make_url(url)
-    except ArgumentError:
-        return "(not a URL)"
-    secret = [name for name in parsed.query if "password" in name.lower()]
-    parsed = parsed.difference_update_query(secret).set(drivername="postgresql")
-    return parsed.render_as_string(hide_password=True)
+    return masked_url(database_url)
 
 
 async def create_database(server_url: str, name: str) -> str:

@@ -55,6 +55,9 @@ def _check_database_url(value: SecretStr) -> SecretStr:
     url = value.get_secret_value()
     if not re.match(r"(postgresql(\+asyncpg)?|postgres)://[^/]", url):
         raise ValueError("must look like postgresql://user:password@host:5432/name")
+    authority, _, rest = url.partition("://")[2].partition("/")
+    if authority.count("@") > 1 or "@" in rest.partition("?")[0]:
+        raise ValueError("has more than one @: percent-encode it in the password, as %40")
     # SQLAlchemy knows libpq's older scheme no more.
     return SecretStr(re.sub(r"^postgres://", "postgresql://", url))
 

@@ -12,7 +12,7 @@ from typing import Any, Self
 
 from ..schemas.errors import ConfigurationError, DeliveryError
 from ..schemas.records import WriteBatch
-from ..schemas.stamp import Stamper
+from ..schemas.stamp import Stamper, process_stamper
 from .destination import Destination
 from .estimate import batch_counts, estimate_steps
 from .pacing import Pacer
@@ -27,9 +27,6 @@ DEFAULT_MAX_BYTES = 512 * 1024 * 1024
 # Under an orchestrator's usual 30 s between SIGTERM and SIGKILL.
 DEFAULT_STOP_SECONDS = 25.0
 DESTINATION_STOP_SECONDS = 10.0
-
-# Stamps increase strictly per key in a process, whatever queues it has.
-_process_stamper = Stamper()
 
 
 class _State(StrEnum):
@@ -62,7 +59,7 @@ class Surroundings:
     now: Callable[[], datetime] = field(default=lambda: datetime.now(UTC))
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
     jitter: Callable[[], float] = random
-    stamper: Stamper = _process_stamper
+    stamper: Stamper = process_stamper
 
 
 class AsyncWriteQueue:

@@ -21,6 +21,7 @@ from .errors import DecodeError, InvalidRecordError
 from .framing import CURRENT_SCHEMA, frame, split_frame, writer_schema
 from .json_document import encode_document
 from .records import (
+    INFINITE_TIMES,
     CompetitorSnapshotWriteData,
     MarketWriteData,
     SnapshotWriteData,
@@ -351,6 +352,8 @@ def _check_consistent(fragment: EventWrites) -> None:
                 if betpawa
                 else "has a competitor snapshot or confirmation with a bookmaker_id"
             )
+    if fragment.confirmed_at in INFINITE_TIMES:
+        raise DecodeError("has a confirmed_at that is stored as infinity")
     if not 0 <= fragment.fragment_index < fragment.fragment_count:
         raise DecodeError(
             f"says it is fragment {fragment.fragment_index} of {fragment.fragment_count}"

@@ -26,6 +26,9 @@ __all__ = [
 
 INT64_MIN = -(2**63)
 INT64_MAX = 2**63 - 1
+# The first and the last moment that a datetime can hold: PostgreSQL's driver takes
+# them for -infinity and infinity, and gives them back without a time zone.
+INFINITE_TIMES = frozenset({datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)})
 
 T = TypeVar("T")
 
@@ -253,6 +256,9 @@ def _set_time(record: object, field: str, value: object) -> None:
             field, "is naive; give it a time zone, e.g. datetime.now(timezone.utc)"
         )
     try:
-        object.__setattr__(record, field, value.astimezone(UTC))
+        moment = value.astimezone(UTC)
     except OverflowError:
         raise InvalidRecordError(field, "is outside the years 1 to 9999 in UTC") from None
+    if moment in INFINITE_TIMES:
+        raise InvalidRecordError(field, f"is {moment.isoformat()}, which is stored as infinity")
+    object.__setattr__(record, field, moment)

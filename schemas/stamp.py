@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from .records import CompetitorSnapshotWriteData, SnapshotWriteData, WriteBatch
 
-__all__ = ["Stamper"]
+__all__ = ["Stamper", "process_stamper"]
 
 _MICROSECOND = timedelta(microseconds=1)
 # A key is forgotten an hour after its stamp: only a clock that steps back by
@@ -71,6 +71,10 @@ class Stamper:
         self._last = {key: moment for key, moment in self._last.items() if moment > limit}
         # Where an hour really has so many keys, do not walk them at each batch.
         self._prune_at_keys = max(_PRUNE_AT_KEYS, 2 * len(self._last))
+
+
+process_stamper = Stamper()
+"""The one of this process: stamps increase over all its queues and direct writes."""
 
 
 def _stamped(snapshot: _Snapshot, captured_at: datetime) -> _Snapshot:

@@ -1,12 +1,14 @@
 """What the tables' columns can tell before the database is asked. Pure.
 
-The limits come from reflection, so a wider column is simply a wider limit.
+The lengths of text come from reflection, so a wider column is simply a wider
+limit; ids are integers as in the scraper's tables.
 """
 
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from ..schemas.records import INFINITE_TIMES
 from ..schemas.wire import Kind
 from .items import ConfirmationItem, SnapshotItem
 
@@ -75,7 +77,11 @@ _UNLIMITED = 2**31
 
 def _check_key(item: SnapshotItem | ConfirmationItem) -> Problem | None:
     event = "event_id" if item.kind is Kind.BETPAWA else "competitor_event_id"
-    return _check_int(event, item.key.event_id) or _check_int("bookmaker_id", item.key.bookmaker_id)
+    problem = _check_int(event, item.key.event_id)
+    problem = problem or _check_int("bookmaker_id", item.key.bookmaker_id)
+    if problem is None and item.key.captured_at in INFINITE_TIMES:
+        return Problem("captured_at", "captured_at is a time that is stored as infinity")
+    return problem
 
 
 def _check_int(field: str, value: int | None) -> Problem | None:

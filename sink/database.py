@@ -77,8 +77,8 @@ def make_engine(
 
 def _driver_url(database_url: str) -> Any:
     try:
-        url = make_url(database_url)
-    except ArgumentError:
+        url = make_url(_hosts_in_query(database_url))
+    except (ArgumentError, ValueError):
         # The URL itself is not repeated: it may hold a password.
         raise ConfigurationError(
             "the database URL cannot be parsed; it should look like "
@@ -91,12 +91,26 @@ def _driver_url(database_url: str) -> Any:
     return url.set(drivername="postgresql+asyncpg")
 
 
+def _hosts_in_query(database_url: str) -> str:
+    """Several hosts as libpq writes them (`//user@a:1,b:2/name`), as SQLAlchemy does."""
+    found = re.fullmatch(r"([^:]+://)([^/?]*@)?([^/?@]*,[^/?@]*)(/[^?]*)?(\?.*)?", database_url)
+    if found is None:
+        return database_url
+    scheme, user, hosts, name, query = (part or "" for part in found.groups())
+    named = "&".join(f"host={host}" for host in hosts.split(","))
+    return f"{scheme}{user}{name or '/'}{query + '&' if query else '?'}{named}"
+
+
 def masked_url(database_url: str) -> str:
-    """The URL without its password, for people to read."""
+    """The URL without its passwords, for people to read."""
     try:
-        return make_url(database_url).render_as_string(hide_password=True)
-    except ArgumentError:
+        url = make_url(_hosts_in_query(database_url))
+    except (ArgumentError, ValueError):
         return "(not a URL)"
+    # libpq's `?password=...` is one too.
+    secret = [name for name in url.query if "password" in name.lower()]
+    plain = url.difference_update_query(secret).set(drivername="postgresql")
+    return plain.render_as_string(hide_password=True)
 
 
 # A peer that has gone without a word is noticed after a minute: 30 s of silence and

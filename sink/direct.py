@@ -18,7 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession
 from ..schemas.codec import AnySnapshot, EventWrites, snapshot_part
 from ..schemas.errors import InvalidRecordError
 from ..schemas.records import SnapshotWriteData, WriteBatch
-from ..schemas.stamp import Stamper
+from ..schemas.stamp import process_stamper
 from ..schemas.wire import Kind
 from . import sql
 from .checks import ColumnLimits
@@ -35,6 +35,7 @@ from .items import (
     SnapshotItem,
     natural_key,
 )
+from .migrate import check_migrated
 from .write import write_items
 
 __all__ = ["DatabaseDestination", "handle_write_batch"]
@@ -43,7 +44,6 @@ log = structlog.get_logger("oddslog.sink")
 
 SessionFactory = Callable[[], AsyncSession]
 
-_stamper = Stamper()
 _limits: "WeakKeyDictionary[AsyncEngine, Mapping[Kind, ColumnLimits]]" = WeakKeyDictionary()
 
 
@@ -67,7 +67,7 @@ async def handle_write_batch(
         ConfigurationError: the database is not migrated.
     """
     started = time.perf_counter()
-    stamped = _stamper.stamp(batch, datetime.now(UTC))
+    stamped = process_stamper.stamp(batch, datetime.now(UTC))
     items, unencodable = await _items(stamped)
     try:
         async with session_factory() as session, session.begin():
@@ -149,6 +149,7 @@ async def _limits_of(connection: AsyncConnection) -> Mapping[Kind, ColumnLimits]
     """The tables' limits, read once an engine."""
     engine = connection.engine
     if engine not in _limits:
+        await check_migrated(connection)
         _limits[engine] = await read_limits(connection)
     return _limits[engine]
 

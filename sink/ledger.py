@@ -60,8 +60,9 @@ _SET_IDS_VALID_FROM = text(
     " WHERE log_id = :log_id AND partition = :partition"
 )
 _IS_REFILLING = text(
-    "SELECT EXISTS (SELECT FROM oddslog_ledger"
-    " WHERE log_id = :log_id AND next_offset < ids_valid_from)"
+    # Of any log: the tables and their ids are the same for all.
+    "SELECT EXISTS (SELECT FROM oddslog_ledger WHERE next_offset < ids_valid_from)"
+    " AND EXISTS (SELECT FROM oddslog_meta WHERE name = 'id_floors')"
 )
 _READ_FLOORS_SOURCE = text(
     "SELECT (SELECT coalesce(max(id), 0) FROM odds_snapshots) AS betpawa,"
@@ -165,7 +166,7 @@ async def add_rows(
             can be trusted.
     """
     if first_time:
-        await _write_floors(connection)
+        await _raise_floors(connection)
     for partition, (start, gap) in sorted(starts.items()):
         await connection.execute(
             _INSERT_ROW,
@@ -187,9 +188,7 @@ async def mark_went_back(connection: AsyncConnection, log_id: int, ends: Mapping
     of an earlier such moment are still being filled in, the floors stay where they
     are: ids above them are given out anew by the refill.
     """
-    refilling = (await connection.execute(_IS_REFILLING, {"log_id": log_id})).scalar_one()
-    if not refilling:
-        await _write_floors(connection)
+    await _raise_floors(connection)
     for partition, end in ends.items():
         await connection.execute(
             _SET_IDS_VALID_FROM,
@@ -217,7 +216,9 @@ async def move_over_gap(connection: AsyncConnection, log_id: int, partition: int
         raise ProtectionError(f"partition {partition}: another process moved the ledger")
 
 
-async def _write_floors(connection: AsyncConnection) -> None:
+async def _raise_floors(connection: AsyncConnection) -> None:
+    if (await connection.execute(_IS_REFILLING)).scalar_one():
+        return
     row = (await connection.execute(_READ_FLOORS_SOURCE)).one()
     value = json.dumps({"betpawa": row.betpawa, "competitor": row.competitor})
     await connection.execute(_WRITE_FLOORS, {"value": value})

@@ -12,7 +12,7 @@ from ..schemas.wire import DEFAULT_GROUP, DEFAULT_TOPIC, Kind
 from .checks import ColumnLimits
 from .classify import sqlstate_of
 from .consumer import LogConsumer
-from .database import read_limits
+from .database import masked_url, read_limits
 from .ledger import LogIdentity
 from .migrate import check_migrated
 from .options import SinkOptions
@@ -101,7 +101,7 @@ async def check_database(engine: AsyncEngine) -> dict[Kind, ColumnLimits]:
 
 
 def _connection_error(error: BaseException, engine: AsyncEngine) -> Exception:
-    place = engine.url.set(drivername="postgresql").render_as_string(hide_password=True)
+    place = masked_url(engine.url.render_as_string(hide_password=False))
     sqlstate = sqlstate_of(error) or ""
     if sqlstate.startswith("28"):
         return ConfigurationError(f"{place}: PostgreSQL refuses this user or password")

@@ -151,6 +151,7 @@ class Poller:
         self._room = asyncio.Event()
         self._room.set()
         self._paused = False
+        self._record_bytes = 0.0  # what a record had on average, lately
         self.replaced = asyncio.Event()  # set when a partition has to be placed anew
 
     def taken(self) -> None:
@@ -210,9 +211,7 @@ class Poller:
         gathering = _Gathering()
         timeout_ms = _POLL_TIMEOUT_MS
         while gathering.count < self._poll_records and gathering.bytes < self._poll_bytes:
-            polled = await self._poll(
-                min(_CHUNK_RECORDS, self._poll_records - gathering.count), timeout_ms
-            )
+            polled = await self._poll(self._chunk_records(gathering), timeout_ms)
             if not polled:
                 break
             for number, records in polled.items():
@@ -220,6 +219,13 @@ class Poller:
             timeout_ms = 0
             await asyncio.sleep(0)  # let the writer and the fetcher go on
         return await self._finish(gathering)
+
+    def _chunk_records(self, gathering: _Gathering) -> int:
+        """How many records to ask for: fewer where they are so large that the bound is near."""
+        if gathering.count:
+            self._record_bytes = gathering.bytes / gathering.count
+        fitting = int((self._poll_bytes - gathering.bytes) / max(self._record_bytes, 1.0))
+        return max(1, min(_CHUNK_RECORDS, self._poll_records - gathering.count, fitting))
 
     async def _poll(self, max_records: int, timeout_ms: int = 250) -> Mapping[int, Sequence[Any]]:
         try:

@@ -25,7 +25,8 @@ from .checks import ColumnLimits
 from .classify import ErrorClass, classify
 from .consumer import REBALANCE_TIMEOUT_SECONDS, LogConsumer, LogReadError
 from .database import TRANSACTION_TIMEOUT_SECONDS
-from .ledger import LogIdentity
+from .errors import WrongLogError
+from .ledger import LogIdentity, read_rows
 from .options import SinkOptions
 from .placing import place_partitions
 from .poller import Partitions, Poll, Poller
@@ -209,21 +210,24 @@ class Sink:
         self.assigned([p.number for p in (*self._partitions.active, *self._partitions.placing)])
 
     async def _is_caught_up(self) -> bool:
-        """Whether all that is assigned is written up to the log's end."""
+        """Whether the tables have the log up to its end."""
         if not self._partitions.assigned or self._partitions.placing:
             return False
         if self._in_hand is not None or not self._poller.polls.empty():
             return False
-        active = self._partitions.active
-        if any(partition.check is not None for partition in active):
+        if self._log_id is None or any(p.check is not None for p in self._partitions.active):
             return False
+        # Of every partition, also of those that other members write: only then is
+        # the log in the tables. A member that dies hands its partitions to us.
         try:
-            ranges = await self._consumer.ranges([p.number for p in active])
-        except LogReadError:
-            return False
-        return len(active) == len(self._partitions) and all(
-            self._partitions.is_current(p) and p.next_offset >= ranges[p.number].end for p in active
-        )
+            ranges = await self._consumer.ranges(range(self._identity.partition_count))
+            async with asyncio.timeout(_SIDE_SECONDS), self._engine.connect() as connection:
+                rows = await read_rows(connection, self._log_id)
+        except Exception as error:
+            if isinstance(error, LogReadError) or classify(error) is ErrorClass.TRANSIENT:
+                return False
+            raise fatal(error) from error
+        return all(p in rows and rows[p].next_offset >= ranges[p].end for p in ranges)
 
     # Steps 2 and 3: one transaction, then the group's offsets.
 
@@ -329,11 +333,17 @@ class Sink:
                 await back_off(self._stopping, failures, error, "placing")
 
     async def _place(self) -> None:
+        # Also with nothing to place: a member without partitions has to notice that
+        # the topic is gone, and whether the others have written all.
         waiting = self._partitions.placing
-        if not waiting:
-            return
         # Asked anew: another member may have seen sooner that the topic has grown.
-        count = max(await self._consumer.partition_count(), self._identity.partition_count)
+        known = await self._consumer.partition_count()
+        if known == 0:
+            raise WrongLogError(
+                f"topic {self._identity.topic} is gone from the cluster: what was not written of it"
+                " is lost. Make it anew (oddslog topics --create), then: oddslog ledger adopt"
+            )
+        count = max(known, self._identity.partition_count)
         identity = LogIdentity(self._identity.cluster_id, self._identity.topic, count)
         reached_offsets = dict(self._reached)
         placed = await place_partitions(

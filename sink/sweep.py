@@ -9,16 +9,20 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from ..schemas.wire import Kind
 from . import sql
-from .dead_letters import insert_dead_letters, letter_for_item
+from .dead_letters import DeadLetter, insert_dead_letters, letter_for_item
 from .items import ConfirmationItem, Key, LogRecord
 
 __all__ = ["Swept", "sweep_pending"]
 
-# Pending ones older than the log's retention: no record can bring their snapshot.
+# Pending ones older than the log's retention: no record can bring their snapshot. Also
+# those of this log's earlier generations, and those that came from no log.
 _TAKE_EXPIRED = text(
     "DELETE FROM oddslog_pending_confirmations"
-    " WHERE log_id = :log_id AND created_at < now() - make_interval(secs => :seconds)"
-    " RETURNING kind, event_id, bookmaker_id, captured_at, confirmed_at,"
+    " WHERE created_at < now() - make_interval(secs => :seconds)"
+    " AND (log_id IS NULL OR log_id IN (SELECT g.log_id FROM oddslog_logs AS g"
+    " JOIN oddslog_logs AS own ON own.topic = g.topic AND own.log_id = :log_id"
+    " WHERE g.log_id <= own.log_id))"
+    " RETURNING kind, event_id, bookmaker_id, captured_at, confirmed_at, log_id,"
     " log_partition, log_offset, item"
 )
 
@@ -54,13 +58,14 @@ async def sweep_pending(engine: AsyncEngine, log_id: int, retention_seconds: flo
 
 async def _expire(connection: AsyncConnection, log_id: int, seconds: float) -> Sequence[Any]:
     rows = (await connection.execute(_TAKE_EXPIRED, {"log_id": log_id, "seconds": seconds})).all()
-    letters = [
-        letter_for_item(
+    letters: dict[int | None, list[DeadLetter]] = {}
+    for row in rows:
+        letter = letter_for_item(
             _item(row), "unknown_snapshot", "its snapshot did not come within the log's retention"
         )
-        for row in rows
-    ]
-    await insert_dead_letters(connection, log_id, letters)
+        letters.setdefault(row.log_id, []).append(letter)
+    for source, of_one_log in letters.items():
+        await insert_dead_letters(connection, source, of_one_log)
     return rows
 
 

@@ -7,6 +7,7 @@ make a topic that it does not know.
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import structlog
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import KafkaError, for_code
@@ -14,6 +15,8 @@ from aiokafka.errors import KafkaError, for_code
 from ..schemas.connection import KafkaConnection
 from ..schemas.errors import ConfigurationError, UnreachableError
 from ..schemas.wire import RECORD_OVERHEAD_BYTES
+
+log = structlog.get_logger("oddslog.sink")
 
 __all__ = [
     "DEFAULT_PARTITIONS",
@@ -177,8 +180,10 @@ async def _describe(client: AIOKafkaAdminClient, topic: str) -> TopicDescription
     cluster = await client.describe_cluster()
     (answer,) = await client.describe_configs([ConfigResource(ConfigResourceType.TOPIC, topic)])
     configs: dict[str, str] = {}
-    for resource in answer.resources:
-        configs |= {entry[0]: entry[1] for entry in resource[4]}
+    for code, _message, _type, _name, entries in answer.resources:
+        if code:
+            log.warning("topic_unchecked", topic=topic, reason=for_code(code).__name__)
+        configs |= {entry[0]: entry[1] for entry in entries}
     partitions = described["partitions"]
     return TopicDescription(
         cluster["cluster_id"],

@@ -55,6 +55,11 @@ class SimulateSettings:
     def __post_init__(self) -> None:
         for name, lowest in _LOWEST.items():
             _check_whole(name, getattr(self, name), lowest)
+        if self.raw_response_bytes > MOST_RAW_RESPONSE_BYTES:
+            raise ConfigurationError(
+                f"raw_response_bytes: must be at most {MOST_RAW_RESPONSE_BYTES}, "
+                f"not {self.raw_response_bytes}"
+            )
         if self.first_run_id is not None:
             _check_whole("first_run_id", self.first_run_id, 1)
             _check_ids("first_run_id", self.first_run_id + self.cycles - 1)
@@ -83,6 +88,8 @@ class SimulateSettings:
             ) from None
 
 
+# One record takes 10 MiB by default; a real response has 50 KB.
+MOST_RAW_RESPONSE_BYTES = 8 * 1024 * 1024
 _LOWEST = {
     "events": 1,
     "cycles": 1,

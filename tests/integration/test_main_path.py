@@ -49,7 +49,8 @@ async def test_compare_sees_what_it_should(
         )
     result = await compare(engine, batches)
     # Event 1: missing, its two markets orphaned. Event 3: missing, and 77 unexpected.
-    assert (result.missing, result.different, result.unexpected) == (2, 2, 3)
+    # Events 2 and 4 are there, and different: missing as fed, unexpected as they are.
+    assert (result.missing, result.different, result.unexpected) == (4, 2, 5)
 
 
 async def test_confirmations_by_key_raise_to_the_maximum(

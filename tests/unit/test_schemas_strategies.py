@@ -64,10 +64,15 @@ def _in_zone(moment: datetime, zone: tzinfo) -> datetime:
         return moment
 
 
-# All moments from the year 1 to 9999 UTC, said in any time zone.
-_EDGES = st.sampled_from([datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)])
+# All moments from the year 1 to 9999 UTC but the very first and last, which are
+# refused, said in any time zone.
+_FIRST = datetime(1, 1, 1, 0, 0, 0, 1)  # noqa: DTZ001 - st.datetimes wants naive ones
+_LAST = datetime(9999, 12, 31, 23, 59, 59, 999998)  # noqa: DTZ001
+_EDGES = st.sampled_from([_FIRST.replace(tzinfo=UTC), _LAST.replace(tzinfo=UTC)])
 # (No `fold`: in UTC it means nothing, and would only differ in the `repr`.)
-_UTC_MOMENTS = st.datetimes().map(lambda moment: moment.replace(tzinfo=UTC, fold=0)) | _EDGES
+_UTC_MOMENTS = (
+    st.datetimes(_FIRST, _LAST).map(lambda moment: moment.replace(tzinfo=UTC, fold=0)) | _EDGES
+)
 MOMENTS = st.builds(_in_zone, _UTC_MOMENTS, _ZONES)
 
 MARKETS = st.builds(
