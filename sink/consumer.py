@@ -22,7 +22,7 @@ from aiokafka.errors import (
 )
 
 from ..schemas.connection import KafkaConnection
-from ..schemas.errors import UnreachableError
+from ..schemas.errors import ProtectionError, UnreachableError
 from .positions import LogRange
 
 __all__ = [
@@ -94,6 +94,7 @@ class LogConsumer:
         session_timeout_seconds: float = _SESSION_TIMEOUT_SECONDS,
     ) -> None:
         self._topic = topic
+        self._connections: set[Any] = set()
         session_ms = int(session_timeout_seconds * 1000)
         self._consumer = AIOKafkaConsumer(
             **connection.client_options(),
@@ -151,6 +152,7 @@ class LogConsumer:
         Raises:
             OutOfRangeError: for the partitions to be placed anew.
             LogReadError: after which every partition is to be placed anew.
+            ProtectionError: a record that the client cannot parse.
         """
         try:
             polled = await self._consumer.getmany(timeout_ms=timeout_ms, max_records=max_records)
@@ -158,7 +160,21 @@ class LogConsumer:
             raise OutOfRangeError([tp.partition for tp in error.args[0]]) from error
         except KafkaError as error:
             raise LogReadError(error) from error
+        except Exception as error:
+            # Seen with a header's name that is not UTF-8: the client cannot parse the
+            # record, and would raise again at each poll.
+            raise ProtectionError(
+                f"topic {self._topic}: a record behind the ledger cannot be parsed by the Kafka"
+                f" client ({type(error).__name__}); see where with: oddslog status"
+            ) from error
         return {tp.partition: records for tp, records in polled.items()}
+
+    def lost_connection(self) -> bool:
+        """Whether a connection to a broker has ended since the last call."""
+        now = set(self._consumer._client._conns.values())  # noqa: SLF001 - no public sign of it
+        lost = any(held not in now or not held.connected() for held in self._connections)
+        self._connections = {held for held in now if held.connected()}
+        return lost
 
     async def position(self, partition: int) -> int | None:
         """The next offset that a poll would return; None where it is not ours now."""

@@ -161,7 +161,7 @@ async def add_rows(
         log_id: the log.
         starts: the first offset of each new partition, with the gap before it.
         ends: where each partition of the log ends now: from there on a plain id
-            was read from this database as it is.
+            was read from this database as it is (0 for one that was just added).
         first_time: no partition had a row: note up to which id older plain ids
             can be trusted.
     """

@@ -85,7 +85,7 @@ async def place_partitions(
     # asked before the ledger and the log's ends after it, so that neither a group
     # ahead of the ledger nor a ledger ahead of the log is ever seen by mistake.
     committed = await log_ends.committed(partitions)
-    known = {p: max(committed[p] or 0, (reached or {}).get(p, 0)) for p in partitions}
+    known = {p: _farthest(committed[p], (reached or {}).get(p)) for p in partitions}
     async with engine.begin() as connection:
         log_id = await register_log(connection, identity)
         rows = await read_rows(connection, log_id)
@@ -94,13 +94,18 @@ async def place_partitions(
         missing = {p: ranges[p] for p in partitions if p not in rows}
         if missing:
             # An explicit start is for the first time: partitions that are added later,
-            # with the option still there, are read from their beginning.
-            start = None if rows else options.start
+            # and a database that lost its ledger, with the option still there, are
+            # read from their beginning.
+            first_time = not rows and not any(known.values())
+            start = options.start if first_time else None
             starts = {
                 p: _start(p, log_range, start, accept_gap=options.accept_gap)
                 for p, log_range in missing.items()
             }
-            await add_rows(connection, log_id, starts, ends, first_time=not rows)
+            # A partition that was added to this log is known from its first record.
+            new = {p for p in missing if rows and not known[p] and starts[p] == (0, None)}
+            valid_from = {p: 0 if p in new else end for p, end in ends.items()}
+            await add_rows(connection, log_id, starts, valid_from, first_time=not rows)
             rows = await read_rows(connection, log_id)
         placements = {}
         for partition in partitions:
@@ -115,6 +120,12 @@ async def place_partitions(
             await mark_went_back(connection, log_id, ends)
     _report(placements, committed)
     return Placed(log_id, placements)
+
+
+def _farthest(committed: int | None, reached: int | None) -> int | None:
+    """How far this database is known to have been; None where nothing is known."""
+    known = [offset for offset in (committed, reached) if offset is not None]
+    return max(known, default=None)
 
 
 def _start(

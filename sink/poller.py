@@ -6,6 +6,7 @@ memory, bounded in records and bytes.
 """
 
 import asyncio
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
@@ -28,6 +29,10 @@ log = structlog.get_logger("oddslog.sink")
 _POLL_TIMEOUT_MS = 250
 # Records of one getmany: decoding 20 of 75 KB blocks the loop about 10 ms.
 _CHUNK_RECORDS = 20
+# A poll waits a quarter of a second: one that takes so much longer was frozen with
+# its process, long enough for a topic to be deleted and made anew.
+_AWAY_SECONDS = 2.0
+_AWAY_AGAIN_SECONDS = 30.0
 # Pausing drops what was fetched, so it is kept for a database that is really away.
 _PAUSE_AFTER_SECONDS = 5.0
 
@@ -151,6 +156,7 @@ class Poller:
         self._room = asyncio.Event()
         self._room.set()
         self._paused = False
+        self._away_at = -_AWAY_AGAIN_SECONDS  # monotonic: when a poll took too long, last
         self._record_bytes = 0.0  # what a record had on average, lately
         self.replaced = asyncio.Event()  # set when a partition has to be placed anew
 
@@ -228,12 +234,31 @@ class Poller:
         return max(1, min(_CHUNK_RECORDS, self._poll_records - gathering.count, fitting))
 
     async def _poll(self, max_records: int, timeout_ms: int = 250) -> Mapping[int, Sequence[Any]]:
+        before = time.monotonic()
         try:
-            return await self._consumer.poll(max_records=max_records, timeout_ms=timeout_ms)
+            polled = await self._consumer.poll(max_records=max_records, timeout_ms=timeout_ms)
         except OutOfRangeError as error:
             for number in error.partitions:
                 self._replace(number)
             return {}
+        if self._was_away(before):
+            # What stands at our position now may be another log's: check it first.
+            log.info("positions_checked_anew")
+            self.drop_queued()
+            for partition in self._partitions.active:
+                self._replace(partition.number)
+            return {}
+        return polled
+
+    def _was_away(self, before: float) -> bool:
+        """Whether the log may have been replaced unseen: we were stopped, or cut off."""
+        now = time.monotonic()
+        lost = self._consumer.lost_connection()
+        # Not again and again: where every poll is slow, reading has to go on.
+        stopped = now - before > _AWAY_SECONDS and now - self._away_at > _AWAY_AGAIN_SECONDS
+        if stopped:
+            self._away_at = now
+        return lost or stopped
 
     def _replace(self, number: int) -> None:
         """Discard all that was decoded of a partition and take its position anew."""

@@ -111,7 +111,13 @@ def place(row: LedgerRow, log: LogRange, *, committed: int | None, accept_gap: b
         )
     # True until the group's offset is the ledger's again, so perhaps more than once
     # for one restore: what is then noted must stand being noted twice.
-    went_back = committed is not None and row.next_offset < committed
+    # Where the group knows nothing (another one, or its offsets expired), this may be a
+    # restored database too; to take an intact one for it costs nothing: the ids that
+    # older records name are then all below the floors.
+    if committed is None:
+        went_back = row.next_offset > row.start_offset
+    else:
+        went_back = row.next_offset < committed
     if row.next_offset < log.start:
         gap = Gap(row.next_offset, log.start)
         if not accept_gap:

@@ -7,8 +7,8 @@ The order that everything rests on:
 3. the group's offsets, after the transaction; never the other way round
 
 The next poll is decoded while the database works on this one. Three tasks do the
-work, each owned by `run`: the poller, the writer, and the placer, which gives
-assigned partitions their position; a fourth sweeps. The end of one ends all.
+work, each owned by `run`: poller, writer, and the placer, which gives assigned
+partitions their position; a fourth sweeps. The end of one ends all.
 """
 
 import asyncio
@@ -26,14 +26,15 @@ from .classify import ErrorClass, classify
 from .consumer import REBALANCE_TIMEOUT_SECONDS, LogConsumer, LogReadError
 from .database import TRANSACTION_TIMEOUT_SECONDS
 from .errors import WrongLogError
-from .ledger import LogIdentity, read_rows
+from .ledger import LogIdentity
+from .looking import is_log_written, ledger_rows
 from .options import SinkOptions
 from .placing import place_partitions
 from .poller import Partitions, Poll, Poller
 from .sweep import sweep_pending
 from .totals import SinkTotals, log_poll
 from .transaction import write_poll
-from .trouble import back_off, fatal
+from .trouble import back_off, fatal, unless_stopped
 
 __all__ = ["Sink"]
 
@@ -85,6 +86,8 @@ class Sink:
         self._owned: set[int] = set()
         # How far the ledger was of partitions whose row is behind that now.
         self._reached: dict[int, int] = {}
+        # Where the ledger of partitions that were read stood at last, as far as we know.
+        self._written: dict[int, int] = {}
         self._waiting_to_retry = False  # the poll in hand holds no transaction
         self._first_poll_at: float | None = None  # monotonic
         self.totals = SinkTotals()
@@ -101,27 +104,12 @@ class Sink:
             ProtectionError: a gap, a wrong log, a database that refuses.
         """
         try:
-            if await self._join():
+            # Joining a group may take minutes: a stop does not wait for it.
+            if await unless_stopped(self._stopping, self._consumer.start(self)):
                 await self._run_tasks()
         finally:
             await self._consumer.stop()
         return self.totals
-
-    async def _join(self) -> bool:
-        """Wait for the first assignment; False where a stop comes first."""
-        joining = asyncio.create_task(self._consumer.start(self), name="oddslog-join")
-        stopping = asyncio.create_task(self._stopping.wait(), name="oddslog-stop")
-        try:
-            await asyncio.wait({joining, stopping}, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            stopping.cancel()
-            if not joining.done():
-                joining.cancel()
-                await asyncio.wait({joining})
-        if joining.cancelled():
-            return False
-        joining.result()
-        return True
 
     async def _run_tasks(self) -> None:
         tasks = {
@@ -215,19 +203,21 @@ class Sink:
             return False
         if self._in_hand is not None or not self._poller.polls.empty():
             return False
-        if self._log_id is None or any(p.check is not None for p in self._partitions.active):
+        if any(partition.check is not None for partition in self._partitions.active):
             return False
-        # Of every partition, also of those that other members write: only then is
-        # the log in the tables. A member that dies hands its partitions to us.
+        return await self._is_log_written()
+
+    async def _is_log_written(self) -> bool:
+        if self._log_id is None:
+            return False
         try:
-            ranges = await self._consumer.ranges(range(self._identity.partition_count))
-            async with asyncio.timeout(_SIDE_SECONDS), self._engine.connect() as connection:
-                rows = await read_rows(connection, self._log_id)
+            return await is_log_written(
+                self._engine, self._consumer, self._log_id, self._identity.partition_count
+            )
         except Exception as error:
             if isinstance(error, LogReadError) or classify(error) is ErrorClass.TRANSIENT:
                 return False
             raise fatal(error) from error
-        return all(p in rows and rows[p].next_offset >= ranges[p].end for p in ranges)
 
     # Steps 2 and 3: one transaction, then the group's offsets.
 
@@ -291,6 +281,7 @@ class Sink:
             log.warning("ledger_went_back", partition=number)
             self._reached[number] = max(self._reached.get(number, 0), starts[number])
             self._replace(number)
+        self._written |= result.next_offsets
         reached("sink.before_offsets")
         await self._consumer.commit(self._still_assigned(result.next_offsets))
         reached("sink.after_offsets")
@@ -333,8 +324,7 @@ class Sink:
                 await back_off(self._stopping, failures, error, "placing")
 
     async def _place(self) -> None:
-        # Also with nothing to place: a member without partitions has to notice that
-        # the topic is gone, and whether the others have written all.
+        # Also with nothing to place: such a member has to notice a topic that is gone.
         waiting = self._partitions.placing
         # Asked anew: another member may have seen sooner that the topic has grown.
         known = await self._consumer.partition_count()
@@ -359,6 +349,7 @@ class Sink:
                 continue  # a rebalance came in between; its own placing follows
             placement = placed.placements[partition.number]
             partition.activate(placement)
+            self._written[partition.number] = placement.next_offset
             self._consumer.seek(partition.number, placement.seek_to)
             self._consumer.resume([partition.number])
             log.info(
@@ -380,14 +371,27 @@ class Sink:
         # Once more at the end, so that a run until caught up leaves nothing behind.
         await self._sweep()
 
+    async def _look_at_ledger(self, log_id: int) -> None:
+        """Notice a database that was restored while nothing was to be written."""
+        expected = dict(self._written)  # before the look: a write may move on meanwhile
+        rows = await ledger_rows(self._engine, log_id)
+        for partition in self._partitions.active:
+            known = expected.get(partition.number, 0)
+            if partition.number not in rows or rows[partition.number].next_offset < known:
+                log.warning("ledger_went_back", partition=partition.number)
+                self._reached[partition.number] = known
+                self._replace(partition.number)
+
     async def _sweep(self) -> None:
         if self._log_id is None:
             return
         try:
+            await self._look_at_ledger(self._log_id)
+            # While there is a backlog, the snapshot may be in it.
+            expire = await self._is_log_written()
+            retention_seconds = self._options.retention_seconds if expire else None
             async with asyncio.timeout(_SIDE_SECONDS):
-                swept = await sweep_pending(
-                    self._engine, self._log_id, self._options.retention_seconds
-                )
+                swept = await sweep_pending(self._engine, self._log_id, retention_seconds)
         except Exception as error:
             if classify(error) is not ErrorClass.TRANSIENT:
                 raise fatal(error) from error

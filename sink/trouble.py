@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+from collections.abc import Coroutine
 
 import structlog
 
@@ -10,12 +11,33 @@ from ..schemas.errors import OddslogError
 from .classify import sqlstate_of
 from .errors import FatalDatabaseError
 
-__all__ = ["back_off", "fatal"]
+__all__ = ["back_off", "fatal", "unless_stopped"]
 
 log = structlog.get_logger("oddslog.sink")
 
 _BACKOFF_BASE_SECONDS = 0.2
 _BACKOFF_CAP_SECONDS = 15.0
+
+
+async def unless_stopped(stopping: asyncio.Event, work: Coroutine[None, None, None]) -> bool:
+    """Do the work to its end; False where the stop comes first, and it is cancelled.
+
+    Raises:
+        Whatever the work raises.
+    """
+    working = asyncio.create_task(work, name="oddslog-unless-stopped")
+    stop = asyncio.create_task(stopping.wait(), name="oddslog-stop")
+    try:
+        await asyncio.wait({working, stop}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        stop.cancel()
+        if not working.done():
+            working.cancel()
+            await asyncio.wait({working})
+    if working.cancelled():
+        return False
+    working.result()
+    return True
 
 
 async def back_off(stopping: asyncio.Event, attempt: int, error: BaseException, doing: str) -> None:

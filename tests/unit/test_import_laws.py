@@ -105,6 +105,7 @@ ADAPTERS: dict[str, set[str]] = {
         "sink.migrate",
         "sink.opening",
         "sink.placing",
+        "sink.looking",
         "sink.service",
         "sink.sql",
         "sink.sweep",
