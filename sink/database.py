@@ -97,7 +97,8 @@ def _hosts_in_query(database_url: str) -> str:
     if found is None:
         return database_url
     scheme, user, hosts, name, query = (part or "" for part in found.groups())
-    named = "&".join(f"host={host}" for host in hosts.split(","))
+    with_ports = [host if ":" in host else f"{host}:5432" for host in hosts.split(",")]
+    named = "&".join(f"host={host}" for host in with_ports)
     return f"{scheme}{user}{name or '/'}{query + '&' if query else '?'}{named}"
 
 
