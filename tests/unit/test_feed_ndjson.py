@@ -38,7 +38,12 @@ texts = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]
 whole = st.integers(-(2**63), 2**63 - 1)
 runs = st.none() | whole
 floats = st.none() | st.floats(allow_nan=False, allow_infinity=False)
-times = st.datetimes(timezones=st.just(UTC)).map(lambda at: at.replace(fold=0))
+# The very first and last moment are refused.
+times = st.datetimes(
+    datetime(1, 1, 1, 0, 0, 0, 1),  # noqa: DTZ001 - st.datetimes wants naive ones
+    datetime(9999, 12, 31, 23, 59, 59, 999998),  # noqa: DTZ001
+    timezones=st.just(UTC),
+).map(lambda at: at.replace(fold=0))
 documents = st.recursive(
     st.none()
     | st.booleans()
