@@ -12,7 +12,7 @@ from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from io import BytesIO
-from typing import Any, TypedDict
+from typing import Any, NamedTuple, TypedDict
 
 import fastavro
 
@@ -20,6 +20,7 @@ from .content_hash import content_hash
 from .errors import DecodeError, InvalidRecordError
 from .framing import CURRENT_SCHEMA, frame, split_frame, writer_schema
 from .json_document import encode_document
+from .json_text import is_plain
 from .records import (
     INFINITE_TIMES,
     CompetitorSnapshotWriteData,
@@ -145,20 +146,23 @@ def snapshot_steps(
     hashed: list[list[Any]] = []
     size = _SNAPSHOT_FRAME_BYTES
     replaced = 0
+    plain = True
     for index, market in enumerate(snapshot.markets):
-        record, fields, count = _market_record(market, index)
-        markets.append(record)
-        hashed.append(fields)
-        replaced += count
-        size += _market_bytes(record)
+        made_market = _market(market, index)
+        markets.append(made_market.record)
+        hashed.append(made_market.fields)
+        replaced += made_market.replaced
+        size += made_market.size_bytes
+        plain = plain and made_market.plain
         if index % _STEP_MARKETS == _STEP_MARKETS - 1:
             yield
     raw = None
     if raw_response and snapshot.raw_response is not None:
         yield
-        raw, count, _ = encode_document("raw_response", snapshot.raw_response)
-        replaced += count
-        size += _text_bytes(raw)
+        document = encode_document("raw_response", snapshot.raw_response)
+        raw = document.text
+        replaced += document.replaced
+        size += document.size_bytes
     yield
     kind, event_id, bookmaker_id = _identity(snapshot)
     ids = (event_id,) if bookmaker_id is None else (event_id, bookmaker_id)
@@ -166,7 +170,7 @@ def snapshot_steps(
         "bookmaker_id": bookmaker_id,
         "captured_at": snapshot.captured_at,
         "scrape_run_id": snapshot.scrape_run_id,
-        "content_hash": content_hash(kind.value, ids, snapshot.captured_at, hashed),
+        "content_hash": content_hash(kind.value, ids, snapshot.captured_at, hashed, plain=plain),
         "raw_response": raw,
         "markets": markets,
     }
@@ -286,47 +290,62 @@ def _identity(snapshot: AnySnapshot) -> tuple[Kind, int, int | None]:
     return Kind.COMPETITOR, snapshot.competitor_event_id, None
 
 
-def _market_record(market: MarketWriteData, index: int) -> tuple[MarketRecord, list[Any], int]:
+class _Market(NamedTuple):
+    """One market encoded: its record, its fields as the hash takes them, its size."""
+
+    record: MarketRecord
+    fields: list[Any]
+    size_bytes: int
+    replaced: int
+    plain: bool
+
+
+def _market(market: MarketWriteData, index: int) -> _Market:
     try:
-        outcomes, replaced, outcomes_said = encode_document("outcomes", market.outcomes)
-        groups, groups_said = None, None
-        if market.market_groups is not None:
-            groups, count, groups_said = encode_document("market_groups", market.market_groups)
-            replaced += count
+        outcomes = encode_document("outcomes", market.outcomes)
+        groups = (
+            None
+            if market.market_groups is None
+            else encode_document("market_groups", market.market_groups)
+        )
     except InvalidRecordError as error:
         raise InvalidRecordError(f"markets[{index}].{error.field}", error.problem) from error
-    record: MarketRecord = {
-        "betpawa_market_id": market.betpawa_market_id,
-        "betpawa_market_name": market.betpawa_market_name,
-        "line": market.line,
-        "handicap_type": market.handicap_type,
-        "handicap_home": market.handicap_home,
-        "handicap_away": market.handicap_away,
-        "outcomes": outcomes,
-        "market_groups": groups,
-    }
-    fields = [
+    market_id, name, handicap_type = (
         market.betpawa_market_id,
         market.betpawa_market_name,
-        market.line,
         market.handicap_type,
-        market.handicap_home,
-        market.handicap_away,
-        outcomes_said,
-        groups_said,
-    ]
-    return record, fields, replaced
-
-
-def _market_bytes(record: MarketRecord) -> int:
-    return (
-        _MARKET_FRAME_BYTES
-        + _text_bytes(record["betpawa_market_id"])
-        + _text_bytes(record["betpawa_market_name"])
-        + _text_bytes(record["handicap_type"] or "")
-        + _text_bytes(record["outcomes"])
-        + _text_bytes(record["market_groups"] or "")
     )
+    numbers = [market.line, market.handicap_home, market.handicap_away]
+    record: MarketRecord = {
+        "betpawa_market_id": market_id,
+        "betpawa_market_name": name,
+        "line": numbers[0],
+        "handicap_type": handicap_type,
+        "handicap_home": numbers[1],
+        "handicap_away": numbers[2],
+        "outcomes": outcomes.text,
+        "market_groups": None if groups is None else groups.text,
+    }
+    size = _MARKET_FRAME_BYTES + _text_bytes(market_id) + _text_bytes(name) + outcomes.size_bytes
+    plain, replaced = outcomes.plain, outcomes.replaced
+    if handicap_type is not None:
+        size += _text_bytes(handicap_type)
+    if groups is not None:
+        size += groups.size_bytes
+        plain, replaced = plain and groups.plain, replaced + groups.replaced
+    fields = [
+        market_id,
+        name,
+        numbers[0],
+        handicap_type,
+        numbers[1],
+        numbers[2],
+        outcomes.said,
+        None if groups is None else groups.said,
+    ]
+    # The documents were looked at; what stands beside them is all at one level.
+    plain = plain and is_plain(fields[:6], 1)
+    return _Market(record, fields, size, replaced, plain)
 
 
 def _text_bytes(text: str) -> int:

@@ -5,12 +5,12 @@ depth of `MAX_DEPTH`. NUL characters and lone surrogates, which `jsonb` cannot
 hold, become U+FFFD and are counted.
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
 from .errors import InvalidRecordError
-from .json_text import text_of
+from .json_text import is_plain, plain_bytes, text_of
 
-__all__ = ["MAX_DEPTH", "encode_document"]
+__all__ = ["MAX_DEPTH", "Document", "encode_document"]
 
 # Far above real odds (depth 6) and far below what ends Python's JSON encoder
 # (its recursion limit, about 1,000) and PostgreSQL's parser (54001).
@@ -21,16 +21,38 @@ _REPLACEMENT = "\ufffd"
 _SCALARS = frozenset({str, int, float, bool, type(None)})
 
 
-def encode_document(field: str, document: Any) -> tuple[str, int, Any]:
-    """Encode one JSON document.
+class Document(NamedTuple):
+    """An encoded JSON document.
 
-    Returns:
-        Its text, how many characters were replaced by U+FFFD, and the document
-        as the text says it (the same object where nothing was replaced).
+    `size_bytes` is that of its text in UTF-8; `replaced` counts the characters
+    that became U+FFFD; `said` is the document as the text says it (the same object
+    where nothing was replaced); `plain` as `json_text.is_plain` means it.
+    """
+
+    text: str
+    size_bytes: int
+    replaced: int
+    said: Any
+    plain: bool
+
+
+def encode_document(field: str, document: Any) -> Document:
+    """Encode one JSON document.
 
     Raises:
         InvalidRecordError: something in it is not JSON; names the path.
     """
+    # Checked first: orjson must never see what it would write differently.
+    if is_plain(document, MAX_DEPTH):
+        raw = plain_bytes(document)
+        if raw is not None and b"\\u0000" not in raw:
+            return Document(raw.decode(), len(raw), 0, document, True)
+    text, replaced, said = _encode_any(field, document)
+    return Document(text, len(text.encode()), replaced, said, False)
+
+
+def _encode_any(field: str, document: Any) -> tuple[str, int, Any]:
+    """The text, the characters replaced, and the document as the text says it."""
     if not isinstance(document, (dict, list)):
         raise InvalidRecordError(field, f"must be a list or a dict, not {type(document).__name__}")
     _check(document, field, 1)

@@ -68,6 +68,7 @@ PURE_IMPORTS = {
     "json",
     "math",
     "operator",
+    "orjson",
     "random",
     "re",
     "typing",

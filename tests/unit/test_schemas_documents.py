@@ -12,8 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from oddslog.schemas.content_hash import content_hash
 from oddslog.schemas.errors import InvalidRecordError
 from oddslog.schemas.json_document import MAX_DEPTH, encode_document
+from oddslog.schemas.json_text import is_plain, sorted_text, text_of
 
 from .test_schemas_strategies import CHECKED, DOCUMENTS
 
@@ -66,17 +68,60 @@ def count_leaves(document: Any) -> int:
 @given(DOCUMENTS)
 def test_a_clean_document_is_written_as_it_is(document: Any) -> None:
     """And handed back as the same object: nothing is copied on the hot path."""
-    text, replaced, said = encode_document("doc", document)
+    text, _, replaced, said, _ = encode_document("doc", document)
     assert repr(json.loads(text)) == repr(document)
     assert replaced == 0
     assert said is document
+
+
+# Floats at the ends of what `repr` writes without an exponent, and every control character.
+ODD_DOCUMENTS: st.SearchStrategy[Any] = st.recursive(
+    st.floats(allow_nan=False, allow_infinity=False)
+    | st.sampled_from([1e16, 9999999999999998.0, 1e-4, 9.9e-5, -1e-5, -1e16, 5e-324, 0.0, -0.0])
+    | st.integers(-(2**65), 2**65)
+    | st.text(st.characters(max_codepoint=0x9F, exclude_characters="\0"), max_size=4)
+    | st.booleans()
+    | st.none(),
+    lambda members: st.lists(members) | st.dictionaries(st.text(max_size=3), members),
+).map(lambda document: {"of": document})
+
+
+@CHECKED
+@given(DOCUMENTS | ODD_DOCUMENTS)
+def test_the_fast_encoder_writes_what_the_definition_says(document: Any) -> None:
+    """Hashes are compared for ever: neither text may depend on which encoder wrote it."""
+    made = encode_document("doc", document)
+    if made.replaced == 0:
+        assert made.text == text_of(document)
+    assert made.size_bytes == len(made.text.encode())
+    moment = datetime(2026, 1, 1, tzinfo=UTC)
+    known = content_hash("competitor", (1,), moment, [[made.said]])
+    assert content_hash("competitor", (1,), moment, [[made.said]], plain=made.plain) == known
+
+
+@pytest.mark.parametrize("number", [1e16, -1e16, 9.9e-5, 1e-5, float("inf"), float("nan")])
+def test_numbers_that_the_fast_encoder_spells_differently_do_not_get_there(number: float) -> None:
+    """It writes 1e16 for 1e+16, and null for what is no number."""
+    assert not is_plain([{"odds": number}], MAX_DEPTH)
+    assert is_plain([{"odds": 1.85, "suspended": False, "line": None}], MAX_DEPTH)
+
+
+def test_keys_are_sorted_by_code_point_by_either_encoder() -> None:
+    """Also beyond the first plane, where UTF-16 would sort otherwise."""
+    document = {"\U0001f600": 1, "\uffee": 2, "é": 3, "z": 4, "Z": 5}
+    moment = datetime(2026, 1, 1, tzinfo=UTC)
+    assert is_plain(document, MAX_DEPTH)
+    assert [*json.loads(sorted_text(document))] == ["Z", "z", "é", "\uffee", "\U0001f600"]
+    assert content_hash("betpawa", (1, 1), moment, [[document]], plain=True) == content_hash(
+        "betpawa", (1, 1), moment, [[document]]
+    )
 
 
 @CHECKED
 @given(ANY_DOCUMENTS)
 def test_whatever_text_is_in_it_postgresql_can_hold_it_afterwards(document: Any) -> None:
     """Replaced characters are counted, and no member is lost, also not to an equal key."""
-    text, replaced, said = encode_document("doc", document)
+    text, _, replaced, said, _ = encode_document("doc", document)
     assert replaced == count_bad(document)
     assert count_bad(said) == 0
     assert count_leaves(said) == count_leaves(document)
@@ -98,7 +143,7 @@ def test_whatever_text_is_in_it_postgresql_can_hold_it_afterwards(document: Any)
 )
 def test_nul_and_lone_surrogates_become_u_fffd(document: Any, said: Any, replaced: int) -> None:
     """And text that only spells their escapes stays."""
-    text, count, meant = encode_document("doc", document)
+    text, _, count, meant, _ = encode_document("doc", document)
     assert json.loads(text) == said == meant
     assert count == replaced
 
@@ -106,7 +151,7 @@ def test_nul_and_lone_surrogates_become_u_fffd(document: Any, said: Any, replace
 def test_keys_that_become_equal_stay_apart() -> None:
     """A value must not vanish because its key was odd."""
     document = dict(zip(["\0", "\ud800", "\ufffd", "\ufffd\ufffd"], [1, 2, 3, 4], strict=True))
-    text, replaced, said = encode_document("doc", document)
+    text, _, replaced, said, _ = encode_document("doc", document)
     assert replaced == 2
     assert sorted(json.loads(text).values()) == [1, 2, 3, 4]
     assert said["\ufffd"] == 3
@@ -172,7 +217,7 @@ def test_floats_that_are_not_finite_are_refused_with_their_path(number: float) -
 def test_an_int_of_thousands_of_digits_is_refused_with_its_path() -> None:
     """Python writes no more than 4,300 digits; fewer are taken."""
     assert refusal([{"big": 10**5000}]).field == "doc[0].big"
-    text, _, _ = encode_document("doc", [10**4000])
+    text, *_ = encode_document("doc", [10**4000])
     assert json.loads(text) == [10**4000]
 
 
@@ -180,9 +225,9 @@ def test_an_int_of_thousands_of_digits_is_refused_with_its_path() -> None:
 def test_nesting_is_taken_to_its_limit_and_refused_beyond(by_keys: bool) -> None:
     """Also where text must be replaced at the bottom, which takes another walk."""
     deepest = nested(MAX_DEPTH, by_keys=by_keys)
-    text, _, _ = encode_document("doc", deepest)
+    text, *_ = encode_document("doc", deepest)
     assert json.loads(text) == deepest
-    assert encode_document("doc", ["\0", nested(MAX_DEPTH - 1, by_keys=by_keys)])[1] == 1
+    assert encode_document("doc", ["\0", nested(MAX_DEPTH - 1, by_keys=by_keys)]).replaced == 1
     error = refusal(nested(MAX_DEPTH + 1, by_keys=by_keys))
     assert error.problem == f"is nested deeper than {MAX_DEPTH}"
     assert error.field.startswith("doc.a.a" if by_keys else "doc[0][0]")
@@ -227,5 +272,5 @@ def test_subclasses_are_written_as_what_they_are() -> None:
             return "odds!"
 
     document = OrderedDict(z=Side.OVER, a=Rows([Code.WON, Odds(1.5)]))
-    text, _, _ = encode_document("doc", document)
+    text, *_ = encode_document("doc", document)
     assert text == '{"z":"over","a":[2,1.5]}'
