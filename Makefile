@@ -5,6 +5,8 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 LINKS  := build/typing/oddslog
 ARGS   ?=
+# Processes that share the suite's files, each with servers of its own; 0: this one alone.
+WORKERS ?= auto
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo test check bench lock clean
@@ -32,7 +34,7 @@ demo: install  ## Real Kafka, real PostgreSQL: feed, sink, compare (ARGS=--help)
 	@$(BIN)/oddslog demo $(ARGS)
 
 test: install  ## The whole suite, on real servers
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest --numprocesses=$(WORKERS) $(ARGS)
 
 check: install $(LINKS)  ## Lint, format and types
 	@$(BIN)/ruff check .
