@@ -17,7 +17,7 @@ from aiokafka.errors import KafkaError
 from ..schemas.connection import KafkaConnection
 from ..schemas.errors import ConfigurationError, UnreachableError
 from ..sink.positions import LogRange
-from ..sink.topics import TopicDescription, describe_topic, topic_problems
+from ..sink.topics import TopicDescription, await_controller, describe_topic, topic_problems
 
 __all__ = ["LogState", "drop_topic", "group_members", "read_log", "require_topic", "usable_topic"]
 
@@ -168,6 +168,7 @@ async def _admin(connection: KafkaConnection) -> AsyncIterator[Any]:
     )
     try:
         await admin.start()
+        await await_controller(admin)
         yield admin
     finally:
         await admin.close()

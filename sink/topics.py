@@ -4,8 +4,10 @@ Only through the admin client: any other request of aiokafka asks the broker to
 make a topic that it does not know.
 """
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import structlog
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
@@ -22,6 +24,7 @@ __all__ = [
     "DEFAULT_PARTITIONS",
     "TOPIC_CONFIGS",
     "TopicDescription",
+    "await_controller",
     "create_topic",
     "describe_topic",
     "topic_problems",
@@ -39,6 +42,7 @@ TOPIC_CONFIGS = {
 }
 
 _REQUEST_TIMEOUT_MS = 10_000
+_CONTROLLER_PAUSE_SECONDS = 0.1
 _UNKNOWN_TOPIC = 3
 
 
@@ -94,6 +98,7 @@ async def create_topic(
     """
     client = await _start_admin(connection)
     try:
+        await await_controller(client)
         brokers = len((await client.describe_cluster())["brokers"])
         replicas = min(3, brokers)
         configs = dict(TOPIC_CONFIGS)
@@ -107,7 +112,7 @@ async def create_topic(
             error = for_code(code)
             if code and error.__name__ != "TopicAlreadyExistsError":
                 raise ConfigurationError(f"topic {name} was not made: {error.__name__}")
-    except KafkaError as error:
+    except (KafkaError, TimeoutError) as error:
         raise UnreachableError(
             f"Kafka at {connection.bootstrap_servers} did not make topic {topic}: "
             f"{type(error).__name__}"
@@ -148,6 +153,21 @@ def topic_warnings(description: TopicDescription) -> list[str]:
             f"{description.configs.get('message.timestamp.type')}: set it to LogAppendTime"
         )
     return warnings
+
+
+async def await_controller(client: Any) -> None:
+    """Wait until the cluster says which broker is its controller; up to 10 s.
+
+    Before that, as just after a start, aiokafka's admin client raises AttributeError
+    from any call that the controller answers.
+
+    Raises:
+        TimeoutError: there is none.
+    """
+    async with asyncio.timeout(_REQUEST_TIMEOUT_MS / 1000):
+        while client._client.cluster.controller is None:  # noqa: SLF001 - no public name
+            await client._client.force_metadata_update()  # noqa: SLF001
+            await asyncio.sleep(_CONTROLLER_PAUSE_SECONDS)
 
 
 async def _start_admin(connection: KafkaConnection) -> AIOKafkaAdminClient:

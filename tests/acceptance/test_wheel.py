@@ -130,7 +130,7 @@ def test_the_base_install_needs_no_extra(wheel: zipfile.ZipFile) -> None:
     said = Parser().parsestr(metadata(wheel, "METADATA"))
     base = [name for name in said.get_all("Requires-Dist", []) if "extra ==" not in name]
     names = {re.split(r"[^a-z0-9]", name.lower())[0] for name in base}
-    assert names == {"aiokafka", "fastavro", "structlog", "tzdata"}
+    assert names == {"aiokafka", "fastavro", "orjson", "structlog", "tzdata"}
 
 
 def test_what_is_in_the_wheel_runs(wheel: zipfile.ZipFile, tmp_path: Path) -> None:
