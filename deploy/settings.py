@@ -157,6 +157,13 @@ class Settings(BaseSettings):
         description="Where raw responses are kept: `database` (in the snapshot's row, and in the"
         " log), `log` (in Kafka only), `none` (dropped at ingest).",
     )
+    parent_wait_seconds: float = Field(
+        3600.0,
+        ge=0.0,
+        le=365 * 86400.0,
+        description="How long a snapshot whose event, bookmaker or run is not in the database yet"
+        " waits for it before it counts as dead. Not while there is a backlog.",
+    )
     stack: StackMode = Field(
         "auto",
         description="Where demo, tests and `stack` take their servers: `auto` (docker where an"

@@ -2,7 +2,8 @@
 
 `reached(name)` is one comparison with None where nothing is armed. A test arms
 it through the environment of a child process: `ODDSLOG_KILL_POINT=<name>[:<n>]`
-kills the process by SIGKILL the n-th time it comes there. Armed at import of the
+kills the process by SIGKILL the n-th time it comes there, `<name>:<n>:STOP` stops it
+by SIGSTOP (until a SIGCONT wakes it). Armed at import of the
 module that reads the environment (the `oddslog` command), never by a library.
 """
 
@@ -30,18 +31,20 @@ def arm(action: Callable[[str], None] | None) -> None:
 
 
 def arm_from_environment() -> None:
-    """Arm the kill that the environment asks for, if it does."""
+    """Arm the signal that the environment asks for, if it does."""
     wanted = os.environ.get(ENVIRONMENT_NAME)
     if not wanted:
         return
-    name, _, nth = wanted.partition(":")
+    name, _, rest = wanted.partition(":")
+    nth, _, how = rest.partition(":")
     left = int(nth or 1)
+    signal_number = signal.SIGSTOP if how == "STOP" else signal.SIGKILL
 
     def kill(reached_name: str) -> None:
         nonlocal left
         if reached_name == name:
             left -= 1
             if left == 0:
-                os.kill(os.getpid(), signal.SIGKILL)
+                os.kill(os.getpid(), signal_number)
 
     arm(kill)

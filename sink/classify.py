@@ -18,6 +18,7 @@ __all__ = [
     "classify_sqlstate",
     "column_of",
     "constraint_of",
+    "is_stale_plan",
     "sqlstate_of",
 ]
 
@@ -92,7 +93,7 @@ def classify(error: BaseException) -> ErrorClass:
         return ErrorClass.FATAL
     sqlstate = sqlstate_of(error)
     if sqlstate is not None:
-        if _is_stale_plan(error):
+        if is_stale_plan(error):
             return ErrorClass.TRANSIENT
         return classify_sqlstate(sqlstate)
     # SQLAlchemy has classes of its own for the driver's: look at what it wrapped.
@@ -149,8 +150,8 @@ def _is_encode_error(error: BaseException) -> bool:
     )
 
 
-def _is_stale_plan(error: BaseException) -> bool:
-    """A prepared statement from before a migration; SQLAlchemy drops it, so try again."""
+def is_stale_plan(error: BaseException) -> bool:
+    """A prepared statement from before a migration; SQLAlchemy drops it, so try again, once."""
     return any(
         isinstance(link, asyncpg.exceptions.InvalidCachedStatementError) for link in _chain(error)
     )

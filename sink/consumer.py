@@ -36,7 +36,7 @@ __all__ = [
 log = structlog.get_logger("oddslog.sink")
 
 # Longer than a transaction normally takes: the time the group waits for us.
-REBALANCE_TIMEOUT_SECONDS = 60
+REBALANCE_TIMEOUT_SECONDS = 60.0
 _SESSION_TIMEOUT_SECONDS = 45
 _COMMIT_DEADLINE_SECONDS = 5.0
 _STOP_DEADLINE_SECONDS = 10.0
@@ -92,6 +92,7 @@ class LogConsumer:
         *,
         fetch_bytes: int,
         session_timeout_seconds: float = _SESSION_TIMEOUT_SECONDS,
+        rebalance_timeout_seconds: float = REBALANCE_TIMEOUT_SECONDS,
     ) -> None:
         self._topic = topic
         self._connections: set[Any] = set()
@@ -105,8 +106,8 @@ class LogConsumer:
             isolation_level="read_committed",
             session_timeout_ms=session_ms,
             heartbeat_interval_ms=max(100, min(5000, session_ms // 4)),
-            rebalance_timeout_ms=REBALANCE_TIMEOUT_SECONDS * 1000,
-            request_timeout_ms=(REBALANCE_TIMEOUT_SECONDS + 30) * 1000,
+            rebalance_timeout_ms=int(rebalance_timeout_seconds * 1000),
+            request_timeout_ms=int((rebalance_timeout_seconds + 30) * 1000),
             max_poll_interval_ms=300_000,
             max_partition_fetch_bytes=max(1024 * 1024, fetch_bytes // 4),
             fetch_max_bytes=fetch_bytes,

@@ -1,8 +1,9 @@
 """PostgreSQL: the engine, its sessions' time-outs, COPY, what the tables can hold."""
 
+import itertools
 import re
 import socket
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -11,6 +12,7 @@ from sqlalchemy.exc import ArgumentError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from ..schemas.errors import ConfigurationError
+from ..schemas.kill_points import reached
 from ..schemas.wire import Kind
 from . import sql
 from .checks import ColumnLimits
@@ -19,6 +21,7 @@ from .errors import CopyEncodeError, NotMigratedError
 __all__ = [
     "PRE_COMMIT_STATEMENT_TIMEOUT_SECONDS",
     "TRANSACTION_TIMEOUT_SECONDS",
+    "LedgerWaits",
     "copy_rows",
     "make_engine",
     "masked_url",
@@ -54,7 +57,7 @@ def make_engine(
     engine = create_async_engine(
         _driver_url(database_url),
         isolation_level="READ COMMITTED",
-        # The writer, the positions, the sweep; one spare for a slow close.
+        # The writer, the positions, the sweep, the fence; one spare for a slow close.
         pool_size=2,
         max_overflow=3,
         pool_pre_ping=True,
@@ -140,6 +143,30 @@ def _set_transaction_timeout(dbapi_connection: Any, _record: object) -> None:
         dbapi_connection.commit()
 
 
+async def _backend_pid(connection: AsyncConnection) -> int:
+    """The id of the connection's process on the server."""
+    raw = await connection.get_raw_connection()
+    if raw.driver_connection is None:
+        raise RuntimeError("the connection is closed")
+    return int(raw.driver_connection.get_server_pid())
+
+
+class LedgerWaits:
+    """Which session of ours waits for the ledger's rows; written by the transaction."""
+
+    def __init__(self) -> None:
+        self.pid: int | None = None
+
+    @asynccontextmanager
+    async def around(self, connection: AsyncConnection) -> AsyncIterator[None]:
+        """Around the statement that locks the rows."""
+        self.pid = await _backend_pid(connection)
+        try:
+            yield
+        finally:
+            self.pid = None
+
+
 @asynccontextmanager
 async def savepoint(connection: AsyncConnection) -> AsyncIterator[None]:
     """A savepoint around the block: released at its end, rolled back to on an error."""
@@ -164,9 +191,17 @@ async def copy_rows(
     if driver is None or not driver.is_in_transaction():
         raise RuntimeError("COPY outside a transaction would commit by itself")
     try:
-        await driver.copy_records_to_table(table, records=rows, columns=columns)
+        # The point comes when all rows are encoded and the server waits for the end.
+        records = itertools.chain(rows, _in_copy())
+        await driver.copy_records_to_table(table, records=records, columns=columns)
     except (TypeError, ValueError, OverflowError) as error:
         raise CopyEncodeError(f"{table}: {type(error).__name__}: {error}") from error
+
+
+def _in_copy() -> Iterator[Sequence[object]]:
+    """No rows: a kill point in mid-COPY."""
+    reached("sink.in_copy")
+    yield from ()
 
 
 async def read_limits(connection: AsyncConnection) -> dict[Kind, ColumnLimits]:

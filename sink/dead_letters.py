@@ -22,9 +22,15 @@ from . import sql
 from .items import WHOLE_RECORD, ConfirmationItem, LogRecord, SnapshotItem
 
 __all__ = [
+    "CONFLICT",
     "DEAD",
+    "MISSING_PARENT",
+    "POISON",
+    "UNDECODABLE",
     "WAITING",
+    "WRITTEN",
     "DeadLetter",
+    "decode_headers",
     "insert_dead_letters",
     "letter_for_item",
     "letter_for_record",
@@ -32,6 +38,12 @@ __all__ = [
 
 DEAD = "dead"
 WAITING = "waiting"
+WRITTEN = "written"
+
+UNDECODABLE = "undecodable"
+POISON = "poison"
+CONFLICT = "conflict"
+MISSING_PARENT = "missing_parent"
 
 _MESSAGE_BYTES = 2048
 
@@ -42,7 +54,8 @@ class DeadLetter:
 
     `reason` is one of `undecodable`, `poison`, `conflict`, `missing_parent`,
     `unknown_snapshot`; `value` is the original bytes, or a valid fragment that
-    holds just the isolated item.
+    holds just the isolated item. `parent_id` is the id that `field` names, where its
+    row is missing.
     """
 
     record: LogRecord
@@ -56,12 +69,13 @@ class DeadLetter:
     sqlstate: str | None = None
     constraint_name: str | None = None
     field: str | None = None
+    parent_id: int | None = None
 
 
 def letter_for_record(record: LogRecord) -> DeadLetter:
     """The letter of a record whose bytes could not be decoded."""
     return DeadLetter(
-        record, WHOLE_RECORD, DEAD, "undecodable", record.error or "unknown", record.value
+        record, WHOLE_RECORD, DEAD, UNDECODABLE, record.error or "unknown", record.value
     )
 
 
@@ -74,6 +88,7 @@ def letter_for_item(
     sqlstate: str | None = None,
     constraint_name: str | None = None,
     field: str | None = None,
+    parent_id: int | None = None,
 ) -> DeadLetter:
     """The letter of one snapshot or confirmation, as a fragment of its own."""
     return DeadLetter(
@@ -88,6 +103,7 @@ def letter_for_item(
         sqlstate,
         constraint_name,
         field,
+        parent_id,
     )
 
 
@@ -111,6 +127,7 @@ async def insert_dead_letters(
             "sqlstates": [letter.sqlstate for letter in unique],
             "constraint_names": [clean_text(letter.constraint_name) for letter in unique],
             "fields": [clean_text(letter.field) for letter in unique],
+            "parent_ids": [letter.parent_id for letter in unique],
             "messages": [clean_text(letter.message) for letter in unique],
             "kinds": [letter.kind and letter.kind.value for letter in unique],
             "event_ids": [letter.event_id for letter in unique],
@@ -129,6 +146,11 @@ def encode_headers(headers: Sequence[tuple[str, bytes]]) -> bytes:
     """The headers as bytes: JSON, each `[name, base64 of the value]`."""
     pairs = [[name, base64.b64encode(value or b"").decode()] for name, value in headers]
     return json.dumps(pairs).encode()
+
+
+def decode_headers(value: bytes | None) -> list[tuple[str, bytes]]:
+    """What `encode_headers` made the bytes of."""
+    return [(name, base64.b64decode(said)) for name, said in json.loads(value or b"[]")]
 
 
 def clean_text(text: str | None) -> str | None:

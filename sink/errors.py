@@ -4,6 +4,7 @@ ConfigurationError
 └── NotMigratedError        the tables are not those of this version
 ProtectionError
 ├── GapError                records are gone from the log before they were written
+├── TooMuchPoisonError      too many fail: the cause is not the records
 └── WrongLogError           not the log that filled this database
 """
 
@@ -14,6 +15,7 @@ __all__ = [
     "FatalDatabaseError",
     "GapError",
     "NotMigratedError",
+    "TooMuchPoisonError",
     "VanishedRowError",
     "WrongLogError",
 ]
@@ -29,6 +31,21 @@ class GapError(ProtectionError):
 
 class WrongLogError(ProtectionError):
     """The log is not the one that filled this database."""
+
+
+class TooMuchPoisonError(ProtectionError):
+    """Too many of the last snapshots and records are poisoned; nothing of the poll is written.
+
+    `cause` is what `--accept-poison` takes.
+    """
+
+    def __init__(self, cause: str, count: int, poisoned: int, judged: int) -> None:
+        super().__init__(
+            f"{poisoned} of the last {judged} snapshots and records cannot be written, {count} of"
+            f" them for one cause: {cause}. When so many fail, look at the tables and the scraper"
+            f" first. To keep such as dead letters and go on: oddslog sink --accept-poison {cause}"
+        )
+        self.cause = cause
 
 
 class FatalDatabaseError(ProtectionError):

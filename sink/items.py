@@ -9,6 +9,7 @@ from typing import NamedTuple
 from ..schemas.codec import ConfirmationRecord, EventWrites, SnapshotRecord, decode
 from ..schemas.errors import DecodeError
 from ..schemas.wire import HEADER_CRC32, Kind
+from .positions import LastApplied
 
 __all__ = [
     "WHOLE_RECORD",
@@ -16,6 +17,7 @@ __all__ = [
     "IdItem",
     "Key",
     "LogRecord",
+    "PartitionPart",
     "SnapshotItem",
     "decode_record",
     "items_of",
@@ -50,6 +52,20 @@ class LogRecord:
     appended_at: datetime | None
     fragment: EventWrites | None = None
     error: str | None = None
+
+
+@dataclass(slots=True)
+class PartitionPart:
+    """What a poll holds of one partition: offsets `start` to `end` (exclusive).
+
+    `records` may have holes (transactions, compaction) and may be empty.
+    """
+
+    partition: int
+    start: int
+    end: int
+    records: Sequence[LogRecord]
+    last: LastApplied | None
 
 
 @dataclass(slots=True)

@@ -54,6 +54,7 @@ async def open_sink(engine: AsyncEngine, source: SinkSource, options: SinkOption
         source.group,
         fetch_bytes=max(options.poll_bytes, topic.max_message_bytes),
         session_timeout_seconds=source.session_timeout_seconds,
+        rebalance_timeout_seconds=options.rebalance_timeout_seconds,
     )
     identity = LogIdentity(topic.cluster_id, topic.topic, topic.partitions)
     return Sink(engine, consumer, identity, limits, options)

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+from .consumer import REBALANCE_TIMEOUT_SECONDS
 from .placing import PlacingOptions
 
 __all__ = ["SinkOptions"]
@@ -9,11 +10,17 @@ __all__ = ["SinkOptions"]
 
 @dataclass(frozen=True)
 class SinkOptions:
-    """How the sink works; the defaults were measured (`make bench`)."""
+    """How the sink works; the defaults were measured (`make bench`).
+
+    `accept_poison` names causes that do not stop the sink, however many they are.
+    """
 
     poll_records: int = 500
     poll_bytes: int = 16 * 1024 * 1024
     store_raw: bool = True
     retention_seconds: float | None = None
+    parent_wait_seconds: float = 3600.0
+    rebalance_timeout_seconds: float = REBALANCE_TIMEOUT_SECONDS
+    accept_poison: tuple[str, ...] = ()
     until_caught_up: bool = False
     placing: PlacingOptions = field(default_factory=PlacingOptions)

@@ -17,9 +17,8 @@ import structlog
 from .consumer import LogConsumer, OutOfRangeError
 from .dead_letters import utc_from_millis
 from .errors import WrongLogError
-from .items import LogRecord, decode_record, record_crc32
+from .items import LogRecord, PartitionPart, decode_record, record_crc32
 from .positions import LastApplied, Placement
-from .transaction import PartitionPart
 
 __all__ = ["Partition", "Partitions", "Poll", "Poller"]
 

@@ -8,7 +8,8 @@ The order that everything rests on:
 
 The next poll is decoded while the database works on this one. Three tasks do the
 work, each owned by `run`: poller, writer, and the placer, which gives assigned
-partitions their position; a fourth sweeps. The end of one ends all.
+partitions their position; a fourth sweeps, a fifth ends zombies. The end of one
+ends all.
 """
 
 import asyncio
@@ -21,19 +22,21 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from ..schemas.errors import ConfigurationError
 from ..schemas.kill_points import reached
 from ..schemas.wire import Kind
+from .attempts import Attempts, Commit
 from .checks import ColumnLimits
 from .classify import ErrorClass, classify
-from .consumer import REBALANCE_TIMEOUT_SECONDS, LogConsumer, LogReadError
-from .database import TRANSACTION_TIMEOUT_SECONDS
+from .consumer import LogConsumer, LogReadError
 from .errors import WrongLogError
+from .fencing import Fence
+from .halving import PollHalves
+from .items import PartitionPart
 from .ledger import LogIdentity
 from .looking import is_log_written, ledger_rows
 from .options import SinkOptions
 from .placing import place_partitions
 from .poller import Partitions, Poll, Poller
-from .sweep import sweep_pending
+from .sweeper import Sweeper
 from .totals import SinkTotals, log_poll
-from .transaction import write_poll
 from .trouble import back_off, fatal, unless_stopped
 
 __all__ = ["Sink"]
@@ -46,8 +49,7 @@ _REVOKE_MARGIN_SECONDS = 15.0
 _STOP_SECONDS = 20.0
 # How long a cancelled one may take to roll back: its connection may be dead.
 _CANCEL_SECONDS = 5.0
-# The server ends what takes too long; this is for a server that does not answer.
-_WRITE_SECONDS = TRANSACTION_TIMEOUT_SECONDS + 30.0
+_LEAST_REVOKE_SECONDS = 0.5
 _SIDE_SECONDS = 60.0
 _SWEEP_SECONDS = 5.0
 _REFUSALS_BEFORE_STOP = 3
@@ -88,9 +90,11 @@ class Sink:
         self._reached: dict[int, int] = {}
         # Where the ledger of partitions that were read stood at last, as far as we know.
         self._written: dict[int, int] = {}
-        self._waiting_to_retry = False  # the poll in hand holds no transaction
         self._first_poll_at: float | None = None  # monotonic
         self.totals = SinkTotals()
+        self._attempts = Attempts(engine, limits, options, self._stopping, self.totals)
+        self._sweeper = Sweeper(engine, limits, options, self._stopping)
+        self._fence = Fence(engine, self._attempts.waits, options, self.totals)
 
     def stop(self) -> None:
         """Finish the transaction in hand, commit its offsets, leave. Returns at once."""
@@ -117,6 +121,7 @@ class Sink:
             asyncio.create_task(self._write_loop(), name="oddslog-writer"),
             asyncio.create_task(self._place_loop(), name="oddslog-placer"),
             asyncio.create_task(self._sweep_loop(), name="oddslog-sweep"),
+            asyncio.create_task(self._fence.run(self._stopping), name="oddslog-fence"),
         }
         done: set[asyncio.Task[None]] = set()
         try:
@@ -142,9 +147,12 @@ class Sink:
         self._poller.drop_queued()
         in_hand = self._in_hand
         if in_hand is not None:
-            if self._waiting_to_retry:
+            if self._attempts.waiting_to_retry:
                 in_hand.cancel()
-            budget_seconds = REBALANCE_TIMEOUT_SECONDS - _REVOKE_MARGIN_SECONDS
+            budget_seconds = max(
+                _LEAST_REVOKE_SECONDS,
+                self._options.rebalance_timeout_seconds - _REVOKE_MARGIN_SECONDS,
+            )
             await asyncio.wait({in_hand}, timeout=budget_seconds)
             if not in_hand.done():
                 log.warning("transaction_cancelled", reason="rebalance")
@@ -242,41 +250,27 @@ class Sink:
 
     async def _write(self, poll: Poll) -> None:
         """Steps 2 and 3 of one poll; tries again for ever while the trouble passes."""
-        attempt = 0
-        while True:
-            parts = [part for partition, part in poll.parts if self._is_live(partition)]
-            if not parts or self._log_id is None:
+        owners = {part.partition: partition for partition, part in poll.parts}
+
+        def is_live(part: PartitionPart) -> bool:
+            return self._is_live(owners[part.partition])
+
+        plan = PollHalves([part for _, part in poll.parts])
+        while self._log_id is not None:
+            commit = await self._attempts.write_next(self._log_id, plan, is_live)
+            if commit is None:
                 return
-            started = time.perf_counter()
-            try:
-                async with asyncio.timeout(_WRITE_SECONDS):
-                    result = await write_poll(
-                        self._engine,
-                        self._log_id,
-                        parts,
-                        self._limits,
-                        store_raw=self._options.store_raw,
-                    )
-                break
-            except Exception as error:
-                if classify(error) is not ErrorClass.TRANSIENT:
-                    raise fatal(error) from error
-                attempt += 1
-                self.totals.retries += 1
-                self._waiting_to_retry = True
-                try:
-                    await back_off(self._stopping, attempt, error, "transaction")
-                finally:
-                    self._waiting_to_retry = False
-                if self._stopping.is_set():
-                    return
-        now = time.perf_counter()
-        seconds = now - started
-        self.totals.active_seconds = now - (self._first_poll_at or started)
+            await self._committed(commit)
+
+    async def _committed(self, commit: Commit) -> None:
+        """Step 3 of one transaction, and what its result says of the partitions."""
+        result = commit.result
+        now = commit.started + commit.seconds
+        self.totals.active_seconds = now - (self._first_poll_at or commit.started)
         self.totals.add(result)
-        self.totals.write_seconds += seconds
-        log_poll(result, seconds)
-        starts = {part.partition: part.start for part in parts}
+        self.totals.write_seconds += commit.seconds
+        log_poll(result, commit.seconds)
+        starts = {part.partition: part.start for part in commit.parts}
         for number in result.went_back:
             log.warning("ledger_went_back", partition=number)
             self._reached[number] = max(self._reached.get(number, 0), starts[number])
@@ -387,14 +381,7 @@ class Sink:
             return
         try:
             await self._look_at_ledger(self._log_id)
-            # While there is a backlog, the snapshot may be in it.
-            expire = await self._is_log_written()
-            retention_seconds = self._options.retention_seconds if expire else None
-            async with asyncio.timeout(_SIDE_SECONDS):
-                swept = await sweep_pending(self._engine, self._log_id, retention_seconds)
+            await self._sweeper.sweep(self._log_id, expire=await self._is_log_written())
         except Exception as error:
             if classify(error) is not ErrorClass.TRANSIENT:
                 raise fatal(error) from error
-            return
-        if swept.applied or swept.expired:
-            log.info("pending_swept", applied=swept.applied, expired=swept.expired)

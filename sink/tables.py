@@ -226,6 +226,8 @@ def _add_dead_letters(metadata: MetaData) -> None:
         Column("sqlstate", Text),
         Column("constraint_name", Text),
         Column("field", Text),
+        # Of a waiting one: the id that its field names, whose row is missing.
+        Column("parent_id", BigInteger),
         Column("message", Text, nullable=False),
         Column("kind", Text),
         Column("event_id", BigInteger),
@@ -245,4 +247,10 @@ def _add_dead_letters(metadata: MetaData) -> None:
             "log_id", "log_partition", "log_offset", "item", name="uq_oddslog_dead_letters_source"
         ),
         Index("idx_oddslog_dead_letters_status", "status", "reason"),
+        Index(
+            "idx_oddslog_dead_letters_waiting",
+            "field",
+            "parent_id",
+            postgresql_where=text("status = 'waiting'"),
+        ),
     )

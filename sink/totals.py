@@ -28,6 +28,8 @@ class SinkTotals:
     unstable_ids: int = 0
     missing_ids: int = 0
     retries: int = 0
+    halvings: int = 0
+    fenced_backends: int = 0
     write_seconds: float = 0.0
     # From the first poll that had something in it to the last commit: the time
     # without joining the group and waiting for records.

@@ -11,7 +11,8 @@ READ COMMITTED, always in this order:
 6. the ledger, forward, from the value locked in step 1
 """
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
@@ -21,26 +22,19 @@ from ..schemas.kill_points import reached
 from ..schemas.wire import Kind
 from . import sql
 from .checks import ColumnLimits
-from .dead_letters import DeadLetter, insert_dead_letters, letter_for_record
-from .items import Items, LogRecord, items_of
-from .positions import LastApplied
+from .database import LedgerWaits
+from .dead_letters import (
+    POISON,
+    UNDECODABLE,
+    DeadLetter,
+    insert_dead_letters,
+    letter_for_record,
+)
+from .items import Items, PartitionPart, items_of
+from .poison import PoisonTally, cause_of
 from .write import Written, write_items
 
 __all__ = ["PartitionPart", "PollResult", "write_poll"]
-
-
-@dataclass(slots=True)
-class PartitionPart:
-    """What a poll holds of one partition: offsets `start` to `end` (exclusive).
-
-    `records` may have holes (transactions, compaction) and may be empty.
-    """
-
-    partition: int
-    start: int
-    end: int
-    records: Sequence[LogRecord]
-    last: LastApplied | None
 
 
 @dataclass(slots=True)
@@ -66,6 +60,7 @@ class PollResult:
     unstable_ids: int = 0
     missing_ids: int = 0
     trials: int = 0
+    tally: PoisonTally = field(default_factory=PoisonTally)
 
 
 async def write_poll(
@@ -75,11 +70,22 @@ async def write_poll(
     limits: Mapping[Kind, ColumnLimits],
     *,
     store_raw: bool = True,
+    waits: LedgerWaits | None = None,
+    judge: Callable[[PoisonTally], None] | None = None,
 ) -> PollResult:
     """Write a poll in one transaction; when this returns, it is committed.
 
     May be called again with the same poll after any error: what was committed
     is then below the ledger and dropped.
+
+    Args:
+        engine: of the database.
+        log_id: the log.
+        parts: what is to be written of each partition.
+        limits: what the tables can hold.
+        store_raw: whether raw responses go into their rows.
+        waits: is told while the session waits for the ledger's rows.
+        judge: asked before the commit; what it raises rolls everything back.
 
     Raises:
         Whatever PostgreSQL, the driver or the network raises (see `classify`).
@@ -87,7 +93,9 @@ async def write_poll(
     async with engine.connect() as connection:
         async with connection.begin():
             await connection.execute(sql.SET_CONSTRAINTS_IMMEDIATE)
-            result = await _write_locked(connection, log_id, parts, limits, store_raw)
+            result = await _write_locked(connection, log_id, parts, limits, store_raw, waits)
+            if judge is not None:
+                judge(result.tally)
             reached("sink.before_commit")
         reached("sink.after_commit")
     return result
@@ -99,9 +107,11 @@ async def _write_locked(
     parts: Sequence[PartitionPart],
     limits: Mapping[Kind, ColumnLimits],
     store_raw: bool,
+    waits: LedgerWaits | None = None,
 ) -> PollResult:
     result = PollResult()
-    locked, valid_from = await _lock(connection, log_id, parts)
+    async with (waits or LedgerWaits()).around(connection):
+        locked, valid_from = await _lock(connection, log_id, parts)
     live = _drop_applied(parts, locked, result)
     if not live:
         return result
@@ -183,6 +193,17 @@ def _count(result: PollResult, written: Written, letters: Sequence[DeadLetter]) 
     result.dead_letters = len(letters)
     result.missing_ids = written.missing_ids
     result.trials = written.trials
+    result.tally = _tally(written, letters)
+
+
+def _tally(written: Written, letters: Sequence[DeadLetter]) -> PoisonTally:
+    """For the sliding window: waiting ones and conflicts are no poison."""
+    poisoned = Counter(
+        cause_of(letter.reason, letter.sqlstate, letter.constraint_name, letter.field)
+        for letter in letters
+        if letter.reason in (POISON, UNDECODABLE)
+    )
+    return PoisonTally(len(written.inserted) + len(written.duplicates) + len(letters), poisoned)
 
 
 async def _advance(

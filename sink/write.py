@@ -17,7 +17,15 @@ from . import sql
 from .checks import ColumnLimits, Problem, check_confirmation, check_snapshot
 from .classify import ErrorClass, classify, column_of, constraint_of, sqlstate_of
 from .database import copy_rows, savepoint
-from .dead_letters import DEAD, WAITING, DeadLetter, letter_for_item
+from .dead_letters import (
+    CONFLICT,
+    DEAD,
+    MISSING_PARENT,
+    POISON,
+    WAITING,
+    DeadLetter,
+    letter_for_item,
+)
 from .errors import VanishedRowError
 from .explain import explain_snapshot, is_overflow
 from .fold import FoldedSnapshots, fold_confirmations, fold_ids, fold_snapshots, settle
@@ -82,7 +90,7 @@ def _add_conflict(written: Written, snapshot: SnapshotItem) -> None:
     written.conflicts += 1
     written.letters.append(
         letter_for_item(
-            snapshot, "conflict", "another snapshot with this natural key was written before it"
+            snapshot, CONFLICT, "another snapshot with this natural key was written before it"
         )
     )
 
@@ -176,7 +184,7 @@ class _KindWriter:
         if problem is None:
             return False
         self._written.letters.append(
-            letter_for_item(item, "poison", problem.message, field=problem.field)
+            letter_for_item(item, POISON, problem.message, field=problem.field)
         )
         return True
 
@@ -198,9 +206,16 @@ class _KindWriter:
         return left
 
     def _add_waiting(self, orphan: SnapshotItem, column: str, parent: str) -> None:
-        message = f"{parent} has no row with id {_parent_id(orphan, column)}"
+        parent_id = _parent_id(orphan, column)
         self._written.letters.append(
-            letter_for_item(orphan, "missing_parent", message, status=WAITING, field=column)
+            letter_for_item(
+                orphan,
+                MISSING_PARENT,
+                f"{parent} has no row with id {parent_id}",
+                status=WAITING,
+                field=column,
+                parent_id=parent_id,
+            )
         )
 
     def _isolate(self, plan: IsolationPlan[Any], group: Sequence[Any], error: Exception) -> None:
@@ -219,7 +234,7 @@ class _KindWriter:
         self._written.letters.append(
             letter_for_item(
                 culprit,
-                "missing_parent" if waiting else "poison",
+                MISSING_PARENT if waiting else POISON,
                 _first_line(error),
                 status=WAITING if waiting else DEAD,
                 sqlstate=sqlstate,

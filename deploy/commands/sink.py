@@ -33,6 +33,15 @@ def sink(
             "--accept-gap", help="Go on where records are gone from the log, and note the gap."
         ),
     ] = False,
+    accept_poison: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--accept-poison",
+            metavar="CAUSE",
+            help="Go on however many fail for this cause, each a dead letter; may be repeated."
+            " The cause is as the sink named it when it stopped.",
+        ),
+    ] = None,
     start_from: Annotated[
         Start | None,
         typer.Option(
@@ -73,6 +82,8 @@ def sink(
         poll_records=run.settings.poll_records,
         poll_bytes=run.settings.poll_bytes,
         store_raw=run.settings.raw_response == "database",
+        parent_wait_seconds=run.settings.parent_wait_seconds,
+        accept_poison=tuple(accept_poison or ()),
         until_caught_up=until_caught_up,
         placing=PlacingOptions(accept_gap, None if start_from is None else start_from.value),
     )
