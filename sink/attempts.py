@@ -90,9 +90,10 @@ class Attempts:
                 if classify(error) is not ErrorClass.TRANSIENT or (stale and last_was_stale):
                     raise fatal(error) from error
                 last_was_stale = stale
-                if is_overload(sqlstate_of(error), timed_out=clock.expired()):
-                    self._totals.halvings += plan.overloaded()
                 attempt += 1
+                if is_overload(sqlstate_of(error), timed_out=clock.expired()) and plan.overloaded():
+                    self._totals.halvings += 1
+                    attempt = 1  # a smaller poll, which has not failed yet
                 await self._wait(attempt, error)
                 if self._stopping.is_set():
                     return None

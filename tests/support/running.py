@@ -49,10 +49,13 @@ async def running(
     engine: AsyncEngine,
     *,
     group: str | None = None,
+    session_timeout_seconds: float = 6.0,
     **options: Any,
 ) -> AsyncIterator[Running]:
     """A sink, of the topic's own group by default, from here to the block's end."""
-    source = SinkSource(kafka, topic, group or topic, session_timeout_seconds=6.0)
+    source = SinkSource(
+        kafka, topic, group or topic, session_timeout_seconds=session_timeout_seconds
+    )
     run = Running(await open_sink(engine, source, SinkOptions(**options)))
     try:
         yield run
