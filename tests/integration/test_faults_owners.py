@@ -1,0 +1,157 @@
+"""Two owners of one partition, and a zombie that holds the ledger's rows."""
+
+import asyncio
+import os
+import signal
+from collections.abc import AsyncIterator, Callable
+
+import pytest
+from sqlalchemy.ext.asyncio import AsyncEngine
+from structlog.testing import capture_logs
+
+from oddslog.deploy.stack import Servers
+from oddslog.schemas import KafkaConnection
+from oddslog.sink import database as database_module
+from oddslog.sink.database import make_engine
+from tests.support.conservation import assert_conserved, feed_events, until_ledger
+from tests.support.polls import one
+from tests.support.running import running
+from tests.support.sink_process import SinkProcess
+from tests.support.waiting import until
+
+REBALANCE_SECONDS = 2.0
+# A session of the zombie's name that is in mid-COPY.
+IN_COPY = (
+    "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
+    " AND application_name = 'oddslog sink' AND query LIKE 'COPY %' AND state = 'active'"
+    " AND wait_event_type = 'Client'"
+)
+LEDGER_KEEPERS = "SELECT * FROM oddslog_ledger FOR UPDATE"
+
+
+@pytest.fixture
+async def second_engine(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[AsyncEngine]:
+    """An engine of a sink's name, which gives up a lock after a second."""
+    monkeypatch.setattr(database_module, "_LOCK_TIMEOUT_SECONDS", 1)
+    engine = make_engine(database_url, application_name="oddslog sink")
+    yield engine
+    await engine.dispose()
+
+
+@pytest.fixture
+async def start_sink(
+    servers: Servers, database_url: str, topic: str
+) -> AsyncIterator[Callable[[str], SinkProcess]]:
+    """Start a member of the test's group; ended with the test."""
+    started: list[SinkProcess] = []
+
+    def start(kill_point: str) -> SinkProcess:
+        environment = {
+            "ODDSLOG_BOOTSTRAP_SERVERS": servers.bootstrap_servers,
+            "ODDSLOG_DATABASE_URL": database_url,
+            "ODDSLOG_TOPIC": topic,
+            "ODDSLOG_GROUP": topic,
+            "ODDSLOG_POLL_RECORDS": "10",
+            "ODDSLOG_SESSION_TIMEOUT_SECONDS": "2",
+            "ODDSLOG_KILL_POINT": kill_point,
+        }
+        started.append(SinkProcess(environment))
+        return started[-1]
+
+    yield start
+    for process in started:
+        process.end()
+
+
+async def test_a_zombie_in_mid_copy_is_fenced(
+    start_sink: Callable[[str], SinkProcess],
+    kafka: KafkaConnection,
+    topic: str,
+    engine: AsyncEngine,
+    second_engine: AsyncEngine,
+) -> None:
+    """Stopped in its second COPY: its backend is ended, another goes on, it wakes up fenced."""
+    zombie = start_sink("sink.in_copy:2:STOP")
+    await asyncio.to_thread(zombie.wait_placed)
+    fed = await feed_events(kafka, topic, range(1, 61))
+    await until(lambda: one(engine, IN_COPY), "the zombie in mid-COPY")
+    with capture_logs() as logged:
+        async with running(
+            kafka,
+            topic,
+            second_engine,
+            session_timeout_seconds=2.0,
+            rebalance_timeout_seconds=REBALANCE_SECONDS,
+            poll_records=10,
+        ) as sink:
+            await until_ledger(engine, 120)
+            assert sink.sink.totals.fenced_backends == 1
+            os.kill(zombie.process.pid, signal.SIGCONT)
+            await asyncio.to_thread(zombie.wait_event, "retrying")  # its backend is gone
+            await asyncio.to_thread(zombie.wait_event, "partitions_assigned")  # a member again
+            fed += await feed_events(kafka, topic, range(61, 91))
+            await until_ledger(engine, 180)
+            await sink.stop()
+    assert [entry["event"] for entry in logged].count("zombie_terminated") == 1
+    assert await asyncio.to_thread(zombie.stop) == 0
+    await assert_conserved(engine, fed)
+
+
+@pytest.mark.parametrize("keeper", ["young", "another's name", "behind a lock"])
+async def test_what_is_no_zombie_is_waited_for(
+    kafka: KafkaConnection,
+    topic: str,
+    engine: AsyncEngine,
+    second_engine: AsyncEngine,
+    database_url: str,
+    keeper: str,
+) -> None:
+    """A living owner, an operator's session, one that waits itself: none is ended."""
+    seconds = 60.0 if keeper == "young" else 0.2
+    name = "psql" if keeper == "another's name" else "oddslog sink"
+    keeper_engine = make_engine(database_url, application_name=name)
+    async with running(
+        kafka, topic, second_engine, rebalance_timeout_seconds=seconds
+    ) as sink, keeper_engine.connect() as held, engine.connect() as other:  # fmt: skip
+        await sink.until_placed(3)
+        await held.exec_driver_sql(LEDGER_KEEPERS)
+        waiting = None
+        if keeper == "behind a lock":
+            await other.exec_driver_sql("LOCK TABLE market_odds")
+            await held.exec_driver_sql("SET lock_timeout = 0")
+            waiting = asyncio.create_task(held.exec_driver_sql("LOCK TABLE market_odds"))
+        fed = await feed_events(kafka, topic, range(1, 10))
+        await until(lambda: sink.sink.totals.retries >= 2, "two lock time-outs")
+        await other.rollback()
+        if waiting is not None:
+            await waiting
+        await held.rollback()
+        await until_ledger(engine, 18)
+        totals = await sink.stop()
+    await keeper_engine.dispose()
+    assert totals.fenced_backends == 0
+    await assert_conserved(engine, fed)
+
+
+async def test_two_groups_own_every_partition(
+    kafka: KafkaConnection, topic: str, engine: AsyncEngine, second_engine: AsyncEngine
+) -> None:
+    """Two members write every partition at once: each poll is one's, the other is fenced."""
+    async with (
+        running(kafka, topic, engine, poll_records=7) as first,
+        running(kafka, topic, second_engine, group=f"{topic}-2", poll_records=11) as second,
+    ):
+        await first.until_placed(3)
+        await second.until_placed(3)
+        fed = []
+        for start in range(1, 91, 30):
+            fed += await feed_events(kafka, topic, range(start, start + 30))
+        await until_ledger(engine, 180)
+        totals = [await first.stop(), await second.stop()]
+    assert sum(one_of.snapshots for one_of in totals) == 90
+    assert sum(one_of.duplicates for one_of in totals) == 0
+    assert sum(one_of.fenced for one_of in totals) > 0
+    assert sum(one_of.fenced_backends for one_of in totals) == 0
+    await assert_conserved(engine, fed)
