@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from ..schemas.version import VERSION
-from .commands import config, demo, dlq, feed, ledger, migrate, sink, stack, status, topics
+from .commands import config, demo, dlq, feed, ledger, migrate, sink, stack, status, topics, torture
 
 __all__ = ["app"]
 
@@ -45,6 +45,7 @@ def _root(
 
 
 app.command("demo", rich_help_panel=_TRY)(demo.demo)
+app.command("torture", rich_help_panel=_TRY)(torture.torture)
 app.add_typer(stack.app, name="stack", rich_help_panel=_TRY)
 app.command("migrate", rich_help_panel=_RUN)(migrate.migrate)
 app.command("topics", rich_help_panel=_RUN)(topics.topics)

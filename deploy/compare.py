@@ -24,10 +24,10 @@ from ..schemas.records import (
     WriteBatch,
 )
 
-__all__ = ["Comparison", "compare"]
+__all__ = ["Comparison", "SnapshotId", "compare", "confirmed_ids", "snapshots_by_id"]
 
-# Kind, event, bookmaker (0 for a competitor), captured_at.
-_Key = tuple[str, int, int, datetime]
+SnapshotId = tuple[str, int, int, datetime]
+"""Kind, event, bookmaker (0 for a competitor), captured_at."""
 _PAGE_SNAPSHOTS = 500
 
 _TABLES = {
@@ -46,15 +46,18 @@ class Comparison:
     """What a comparison came to.
 
     `snapshots`, `markets` and `confirmations` were expected. `missing` counts fed
-    snapshots that are not there as they were fed, `unexpected` rows that nobody
-    fed so (snapshots, second copies, orphaned market rows); one that is there with
-    another content is in both, and in `different`.
+    snapshots that are not there as they were fed, and confirmations that are
+    neither applied nor pending; `unexpected` rows that nobody fed so (snapshots,
+    second copies, orphaned market rows, pending confirmations). A snapshot that is
+    there with another content is in both, and in `different`; a second copy also
+    in `duplicates`.
     """
 
     snapshots: int = 0
     markets: int = 0
     confirmations: int = 0
     missing: int = 0
+    duplicates: int = 0
     different: int = 0
     unexpected: int = 0
     first_difference: str | None = None
@@ -71,70 +74,109 @@ class Comparison:
 
 @dataclass(slots=True)
 class _Expected:
-    """One snapshot as it has to be."""
+    """One snapshot as it has to be; `sure` if it has to be there at all."""
 
     digest: bytes
     markets: int
-    confirmed_at: datetime
+    sure: bool
+    copies: int = 0
 
 
 @dataclass(slots=True)
 class _State:
-    snapshots: dict[_Key, _Expected] = field(default_factory=dict)
-    confirmations: dict[_Key, datetime] = field(default_factory=dict)
+    snapshots: dict[SnapshotId, _Expected] = field(default_factory=dict)
+    confirmations: dict[SnapshotId, datetime] = field(default_factory=dict)
+    maybe_confirmed: dict[SnapshotId, set[datetime]] = field(default_factory=dict)
+
+    def allows(self, key: SnapshotId, confirmed_at: datetime, at_least: datetime | None) -> bool:
+        """Whether this is what the confirmations of a key may come to."""
+        sure = self.confirmations.get(key, at_least)
+        lowest = sure if at_least is None or sure is None else max(sure, at_least)
+        if confirmed_at == lowest:
+            return True
+        later = lowest is None or confirmed_at > lowest
+        return later and confirmed_at in self.maybe_confirmed.get(key, ())
+
+    def is_there(self, key: SnapshotId) -> bool:
+        """Whether the tables have this snapshot; once they were read."""
+        expected = self.snapshots.get(key)
+        return expected is not None and expected.copies > 0
 
 
 async def compare(
-    engine: AsyncEngine, batches: Iterable[WriteBatch], *, raw_response: bool = True
+    engine: AsyncEngine,
+    batches: Iterable[WriteBatch],
+    *,
+    maybe: Iterable[WriteBatch] = (),
+    raw_response: bool = True,
 ) -> Comparison:
     """Compare the tables with the batches that were fed, all of them stamped.
 
     Args:
         engine: of the database; it is only read.
         batches: every batch that was fed, in order.
+        maybe: batches whose receipt nobody saw: each of their parts may be there,
+            as it was fed, or not.
         raw_response: whether the raw responses were to be stored.
     """
-    state = _expected_state(batches, raw_response)
+    state = _State()
+    for batch in batches:
+        _expect(state, batch, raw_response)
+    for batch in maybe:
+        _allow(state, batch, raw_response)
+    sure = [expected for expected in state.snapshots.values() if expected.sure]
     result = Comparison(
-        snapshots=len(state.snapshots),
-        markets=sum(expected.markets for expected in state.snapshots.values()),
+        snapshots=len(sure),
+        markets=sum(expected.markets for expected in sure),
         confirmations=len(state.confirmations),
     )
-    for key, confirmed_at in state.confirmations.items():
-        expected = state.snapshots.get(key)
-        if expected is not None:
-            expected.confirmed_at = max(expected.confirmed_at, confirmed_at)
     async with engine.connect() as connection:
         for kind in _TABLES:
             await _compare_kind(connection, kind, state, result)
-    # What is there with another content is both: the fed one missing, and one too many.
-    result.missing = len(state.snapshots) + result.different
-    result.unexpected += result.different
-    for key in state.snapshots:
-        result.note(f"missing: {_name(key)}")
-        break
+        await _compare_pending(connection, state, result)
+    _count_missing(state, result)
     return result
 
 
-def _expected_state(batches: Iterable[WriteBatch], raw_response: bool) -> _State:
-    state = _State()
-    for batch in batches:
-        for key, snapshot in _snapshots(batch):
-            if key not in state.snapshots:
-                state.snapshots[key] = _Expected(
-                    _snapshot_digest(snapshot, raw_response), len(snapshot.markets), key[3]
-                )
-        for key in _confirmed_keys(batch):
-            if batch.confirmed_at is None:
-                raise ValueError("a batch without confirmed_at was not stamped")
-            held = state.confirmations.get(key, batch.confirmed_at)
-            state.confirmations[key] = max(held, batch.confirmed_at)
-    return state
+def _count_missing(state: _State, result: Comparison) -> None:
+    # What is there with another content is both: the fed one missing, and one too many.
+    result.missing += result.different
+    result.unexpected += result.different
+    for key, expected in state.snapshots.items():
+        if expected.sure and not expected.copies:
+            result.missing += 1
+            result.note(f"missing: {_name(key)}")
 
 
-def _snapshots(
+def _expect(state: _State, batch: WriteBatch, raw_response: bool) -> None:
+    for key, snapshot in snapshots_by_id(batch):
+        if key not in state.snapshots:
+            digest = _snapshot_digest(snapshot, raw_response)
+            state.snapshots[key] = _Expected(digest, len(snapshot.markets), sure=True)
+    for key in confirmed_ids(batch):
+        confirmed_at = _confirmed_at(batch)
+        state.confirmations[key] = max(state.confirmations.get(key, confirmed_at), confirmed_at)
+
+
+def _allow(state: _State, batch: WriteBatch, raw_response: bool) -> None:
+    for key, snapshot in snapshots_by_id(batch):
+        if key not in state.snapshots:
+            digest = _snapshot_digest(snapshot, raw_response)
+            state.snapshots[key] = _Expected(digest, len(snapshot.markets), sure=False)
+    for key in confirmed_ids(batch):
+        state.maybe_confirmed.setdefault(key, set()).add(_confirmed_at(batch))
+
+
+def _confirmed_at(batch: WriteBatch) -> datetime:
+    if batch.confirmed_at is None:
+        raise ValueError("a batch without confirmed_at was not stamped")
+    return batch.confirmed_at
+
+
+def snapshots_by_id(
     batch: WriteBatch,
-) -> Iterator[tuple[_Key, SnapshotWriteData | CompetitorSnapshotWriteData]]:
+) -> Iterator[tuple[SnapshotId, SnapshotWriteData | CompetitorSnapshotWriteData]]:
+    """The snapshots of a stamped batch with their natural keys."""
     for one in batch.changed_betpawa:
         if one.captured_at is None:
             raise ValueError("a snapshot without captured_at was not stamped")
@@ -145,7 +187,8 @@ def _snapshots(
         yield ("competitor", other.competitor_event_id, 0, other.captured_at), other
 
 
-def _confirmed_keys(batch: WriteBatch) -> Iterator[_Key]:
+def confirmed_ids(batch: WriteBatch) -> Iterator[SnapshotId]:
+    """The natural keys that a batch confirms."""
     for one in batch.unchanged_betpawa:
         yield "betpawa", one.event_id, one.bookmaker_id, one.captured_at
     for other in batch.unchanged_competitor:
@@ -186,6 +229,30 @@ async def _compare_kind(
         result.note(f"{orphaned} rows of {markets_table} have no snapshot")
 
 
+async def _compare_pending(connection: AsyncConnection, state: _State, result: Comparison) -> None:
+    """Confirmations whose snapshot is not in the tables wait, and no others."""
+    rows = await connection.execute(
+        text(
+            "SELECT kind, event_id, bookmaker_id, captured_at, confirmed_at"
+            " FROM oddslog_pending_confirmations"
+        )
+    )
+    waiting = set()
+    for row in rows:
+        key = (row.kind, row.event_id, row.bookmaker_id, row.captured_at)
+        waiting.add(key)
+        if state.is_there(key) or not state.allows(key, row.confirmed_at, None):
+            result.unexpected += 1
+            result.note(f"unexpected: pending confirmation of {_name(key)} at {row.confirmed_at}")
+    for key in state.confirmations:
+        expected = state.snapshots.get(key)
+        if expected is not None and (expected.copies or expected.sure):
+            continue  # looked at with its snapshot, or missing with it
+        if key not in waiting:
+            result.missing += 1
+            result.note(f"missing: the confirmation of {_name(key)}")
+
+
 async def _markets(
     connection: AsyncConnection, table: str, ids: list[int]
 ) -> dict[int, list[list[Any]]]:
@@ -209,10 +276,16 @@ def _compare_row(
     kind: str, row: Any, markets: list[list[Any]], state: _State, result: Comparison
 ) -> None:
     key = (kind, row.event_id, row.bookmaker_id, row.captured_at)
-    expected = state.snapshots.pop(key, None)
-    if expected is None:  # never fed, or a second copy of one that was
+    expected = state.snapshots.get(key)
+    if expected is None:
         result.unexpected += 1
         result.note(f"unexpected: {_name(key)} (id {row.id})")
+        return
+    expected.copies += 1
+    if expected.copies > 1:
+        result.duplicates += 1
+        result.unexpected += 1
+        result.note(f"duplicate: {_name(key)} (id {row.id})")
         return
     raw = None if row.raw_response is None else _plain(row.raw_response)
     if len(markets) != expected.markets:
@@ -224,11 +297,13 @@ def _compare_row(
     elif _digest(markets, row.scrape_run_id, raw) != expected.digest:
         result.different += 1
         result.note(f"different: {_name(key)}: its content (id {row.id})")
-    elif row.last_confirmed_at != expected.confirmed_at:
+    elif row.last_confirmed_at is None or not state.allows(
+        key, row.last_confirmed_at, row.captured_at
+    ):
         result.different += 1
+        wanted = max(state.confirmations.get(key, row.captured_at), row.captured_at)
         result.note(
-            f"different: {_name(key)}: last_confirmed_at is {row.last_confirmed_at},"
-            f" not {expected.confirmed_at}"
+            f"different: {_name(key)}: last_confirmed_at is {row.last_confirmed_at}, not {wanted}"
         )
 
 
@@ -273,7 +348,7 @@ def _digest(markets: list[list[Any]], run: int | None, raw: Any) -> bytes:
     return blake2b(document.encode(), digest_size=16).digest()
 
 
-def _name(key: _Key) -> str:
+def _name(key: SnapshotId) -> str:
     kind, event_id, bookmaker_id, captured_at = key
     bookmaker = f" bookmaker {bookmaker_id}" if kind == "betpawa" else ""
     return f"{kind}:{event_id}{bookmaker} captured at {captured_at.isoformat()}"

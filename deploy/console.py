@@ -7,7 +7,7 @@ line of standard output is one JSON object.
 
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Protocol
 
@@ -112,6 +112,15 @@ class Out:
         else:
             self.note(label)
             yield
+
+    @contextmanager
+    def live(self, label: str) -> Iterator[Callable[[str], None]]:
+        """One line that is renewed by what it is called with; nothing but on a terminal."""
+        if self._notes.is_terminal:
+            with self._notes.status(Text(label)) as status:
+                yield lambda text: status.update(Text(text))
+        else:
+            yield lambda _text: None
 
 
 class _Bar:

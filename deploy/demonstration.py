@@ -1,26 +1,17 @@
 """The demo: real servers, a feed, a sink, and a comparison of every row."""
 
-import asyncio
-import secrets
-import shlex
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import SecretStr
-
-from ..schemas.errors import OddslogError
-from ..schemas.records import WriteBatch
 from ..sink import SinkOptions, migrate
-from ..sink.topics import create_topic
 from . import signals
+from .belongings import Belongings
 from .compare import Comparison, compare
 from .console import Out
-from .database import create_database, drop_database, open_engine, safe_url
+from .database import open_engine, safe_url
 from .feeding import FeedTotals, feed
-from .kafka import drop_topic
-from .settings import Settings, variable
+from .settings import Settings
 from .sinking import SinkRun, run_sink
 from .sources import Source
 from .stack import Servers, Stack, open_stack
@@ -95,14 +86,14 @@ def demonstrate(
         result = signals.run(demo.run(source))
         kept = keep
     except Exception:
-        kept = keep and demo.prepared
+        kept = keep and demo.belongings.complete
         raise
     finally:
         if kept:
-            demo.say_where()
+            demo.belongings.say_where()
         else:
             with signals.shielded("oddslog: cleaning up; once more leaves everything as it is"):
-                demo.clean_up()
+                demo.belongings.clean_up()
                 _take_down(stack, out, was_up=was_up)
     return result
 
@@ -119,92 +110,30 @@ class _Demo:
 
     def __init__(self, servers: Servers, settings: Settings, out: Out) -> None:
         self._out = out
-        self._server_url = servers.database_url
-        self._name = f"oddslog_demo_{secrets.token_hex(4)}"
-        self._made: list[str] = []
-        self.prepared = False
-        changes: dict[str, Any] = {
-            "bootstrap_servers": servers.bootstrap_servers,
-            "topic": self._name,
-            "group": self._name,
-            "database_schema": "public",
-        }
-        if servers.kind != "env":
-            changes["security_protocol"] = "PLAINTEXT"
-        self.settings = settings.model_copy(update=changes)
+        self.belongings = Belongings("demo", servers, settings, out)
 
     async def run(self, source: Source) -> DemoResult:
         """Everything between the servers' start and their end."""
-        await self._prepare()
-        async with open_engine(self.settings, "demo") as engine:
+        await self.belongings.make()
+        settings = self.belongings.settings
+        async with open_engine(settings, "demo") as engine:
             await migrate(engine)
             with (
                 self._out.meter("feed", source.total, "batches") as meter,
                 source.open() as batches,
             ):
-                fed = await feed(self.settings, batches, self._out, meter)
+                fed = await feed(settings, batches, self._out, meter)
             options = SinkOptions(
-                poll_records=self.settings.poll_records,
-                poll_bytes=self.settings.poll_bytes,
-                store_raw=self.settings.raw_response == "database",
+                poll_records=settings.poll_records,
+                poll_bytes=settings.poll_bytes,
+                store_raw=settings.raw_response == "database",
                 until_caught_up=True,
             )
-            sunk = await run_sink(engine, self.settings, options, self._out, signals=False)
+            sunk = await run_sink(engine, settings, options, self._out, signals=False)
             with self._out.busy("Comparing every row with what was fed"), source.open() as again:
                 compared = await compare(
                     engine,
-                    _interruptible(again),
-                    raw_response=self.settings.raw_response == "database",
+                    signals.interruptible(again),
+                    raw_response=settings.raw_response == "database",
                 )
-        return DemoResult(self.settings, fed, sunk, compared)
-
-    async def _prepare(self) -> None:
-        self._out.note(
-            f"Kafka is on {self.settings.bootstrap_servers}, PostgreSQL on"
-            f" {safe_url(self._server_url)}"
-        )
-        self._out.note(f"Making topic and database {self._name}")
-        # Noted before it is made: an interrupt on the way must not leave it behind.
-        self._made.append("topic")
-        await create_topic(self.settings.kafka(), self._name)
-        self._made.append("database")
-        url = await create_database(self._server_url, self._name)
-        self.settings = self.settings.model_copy(update={"database_url": SecretStr(url)})
-        self.prepared = True
-
-    def clean_up(self) -> None:
-        """Drop what was made. What cannot be dropped is said, and is no failure."""
-        for made in self._made:
-            drop = (
-                drop_topic(self.settings.kafka(), self._name)
-                if made == "topic"
-                else drop_database(self._server_url, self._name)
-            )
-            try:
-                asyncio.run(drop)
-            except OddslogError as error:
-                self._out.warn(f"{made} {self._name} could not be dropped: {error}")
-            else:
-                self._out.note(f"Dropped {made} {self._name}")
-
-    def say_where(self) -> None:
-        """Where everything is, for whoever wants to look at it."""
-        values = {
-            "bootstrap_servers": self.settings.bootstrap_servers,
-            "topic": self._name,
-            "group": self._name,
-            "database_url": self.settings.require_database_url(),
-        }
-        self._out.say("Everything is left up. To look at it:", style="bold")
-        for field, value in values.items():
-            self._out.say(f"  export {variable(field)}={shlex.quote(str(value))}")
-        self._out.say('  psql "$ODDSLOG_DATABASE_URL"; oddslog status')
-
-
-def _interruptible(batches: Iterator[WriteBatch]) -> Iterator[WriteBatch]:
-    """The batches, until this task is cancelled: their reader does not await."""
-    task = asyncio.current_task()
-    for batch in batches:
-        if task is not None and task.cancelling():
-            raise asyncio.CancelledError
-        yield batch
+        return DemoResult(settings, fed, sunk, compared)

@@ -7,12 +7,12 @@ same, in and outside an event loop. The first of them counts for the exit code.
 import asyncio
 import signal
 import sys
-from collections.abc import Coroutine, Iterator
+from collections.abc import Coroutine, Iterable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any, TypeVar
 
-__all__ = ["INTERRUPTED", "Ended", "exit_code", "install", "run", "shielded"]
+__all__ = ["INTERRUPTED", "Ended", "exit_code", "install", "interruptible", "run", "shielded"]
 
 T = TypeVar("T")
 
@@ -84,6 +84,15 @@ def run(work: Coroutine[Any, Any, T]) -> T:
         if ended:
             raise Ended from None
         raise
+
+
+def interruptible(items: Iterable[T]) -> Iterator[T]:
+    """The items, until this task is cancelled: for a reader that does not await."""
+    task = asyncio.current_task()
+    for item in items:
+        if task is not None and task.cancelling():
+            raise asyncio.CancelledError
+        yield item
 
 
 @contextmanager

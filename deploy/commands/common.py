@@ -21,6 +21,7 @@ __all__ = [
     "LogLevelOption",
     "Run",
     "Schema",
+    "StackOption",
     "Topic",
     "begin",
 ]
@@ -33,6 +34,15 @@ class Level(StrEnum):
     INFO = "info"
     WARNING = "warning"
     ERROR = "error"
+
+
+class StackChoice(StrEnum):
+    """The choices of `--stack`."""
+
+    AUTO = "auto"
+    LOCAL = "local"
+    DOCKER = "docker"
+    ENV = "env"
 
 
 Json = Annotated[bool, typer.Option("--json", help="End standard output with one JSON object.")]
@@ -59,6 +69,14 @@ LogLevelOption = Annotated[
 Directory = Annotated[
     Path,
     typer.Option("--directory", metavar="FOLDER", help="Where the local stack keeps its data."),
+]
+StackOption = Annotated[
+    StackChoice | None,
+    typer.Option(
+        "--stack",
+        metavar="FROM",
+        help="Where the servers come from: auto, docker, local, or env (the configured ones).",
+    ),
 ]
 
 

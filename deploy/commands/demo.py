@@ -1,13 +1,12 @@
 """`oddslog demo`: the whole path on this machine, compared row by row."""
 # ruff: noqa: PLC0415 - loaded when the command runs
 
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .common import Directory, Json, LogLevelOption, Run, begin
+from .common import Directory, Json, LogLevelOption, Run, StackOption, begin
 
 if TYPE_CHECKING:
     from ..demonstration import DemoResult
@@ -17,15 +16,6 @@ __all__ = ["demo"]
 
 _KIB = 1024
 _DEFAULT = Path(".oddslog")
-
-
-class StackChoice(StrEnum):
-    """The choices of `--stack`."""
-
-    AUTO = "auto"
-    LOCAL = "local"
-    DOCKER = "docker"
-    ENV = "env"
 
 
 def demo(
@@ -50,14 +40,7 @@ def demo(
     keep: Annotated[
         bool, typer.Option("--keep", help="Leave servers and data up, to look at them.")
     ] = False,
-    stack: Annotated[
-        StackChoice | None,
-        typer.Option(
-            "--stack",
-            metavar="FROM",
-            help="Where the servers come from: auto, docker, local, or env (the configured ones).",
-        ),
-    ] = None,
+    stack: StackOption = None,
     directory: Directory = _DEFAULT,
     log_level: LogLevelOption = None,
     as_json: Json = False,

@@ -7,7 +7,8 @@ import signal
 import sys
 import threading
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from ...schemas.errors import ConfigurationError
@@ -20,7 +21,7 @@ from .processes import Identity, run, spawn
 from .server import LocalServer
 from .state import StateFile
 
-__all__ = ["KafkaServer", "broker_properties", "new_cluster_id"]
+__all__ = ["KafkaServer", "Listener", "broker_properties", "new_cluster_id"]
 
 _MEBIBYTE = 1 << 20
 # Above the log's largest record (10 MiB by default) with its batch around it.
@@ -54,6 +55,14 @@ COMMON_PROPERTIES = {
 }
 
 
+@dataclass(frozen=True)
+class Listener:
+    """One more way in: who comes by `port` is told to use `advertised_port`, a proxy's say."""
+
+    port: int
+    advertised_port: int
+
+
 class KafkaServer(LocalServer):
     """Kafka's jars run by a Java, data in the stack's folder."""
 
@@ -62,9 +71,14 @@ class KafkaServer(LocalServer):
     stops = ((signal.SIGTERM, 20.0), (signal.SIGKILL, 10.0))
 
     def __init__(
-        self, directory: Path, states: StateFile, properties: Mapping[str, str] | None = None
+        self,
+        directory: Path,
+        states: StateFile,
+        properties: Mapping[str, str] | None = None,
+        listeners: Sequence[Listener] = (),
     ) -> None:
         super().__init__(directory, states)
+        self._listeners = listeners
         self._home = directory / "kafka"
         self._data = self._home / "data"
         self._properties = dict(properties or {})
@@ -118,21 +132,32 @@ class KafkaServer(LocalServer):
     def _write_properties(self) -> Path:
         path = self._home / "server.properties"
         state = self.state
-        own = broker_properties(state.port, state.controller_port, self._data)
+        own = broker_properties(state.port, state.controller_port, self._data, self._listeners)
         lines = [f"{key}={_escaped(value)}\n" for key, value in (own | self._properties).items()]
         path.write_text("".join(lines), encoding="ascii")
         return path
 
 
-def broker_properties(port: int, controller_port: int, data: Path) -> dict[str, str]:
+def broker_properties(
+    port: int, controller_port: int, data: Path, listeners: Sequence[Listener] = ()
+) -> dict[str, str]:
     """Return the properties of a node that only this machine reaches."""
     if "," in str(data):
         raise ConfigurationError(f"{data}: Kafka takes no folder with a comma in its name")
+    more = {f"MORE{number}": listener for number, listener in enumerate(listeners)}
+    here = "127.0.0.1"
+    listened = [f"PLAINTEXT://{here}:{port}", f"CONTROLLER://{here}:{controller_port}"]
+    listened += [f"{name}://{here}:{one.port}" for name, one in more.items()]
+    advertised = [f"PLAINTEXT://{here}:{port}"]
+    advertised += [f"{name}://{here}:{one.advertised_port}" for name, one in more.items()]
+    protocols = [COMMON_PROPERTIES["listener.security.protocol.map"]]
+    protocols += [f"{name}:PLAINTEXT" for name in more]
     return {
         **COMMON_PROPERTIES,
-        "listeners": f"PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}",
-        "advertised.listeners": f"PLAINTEXT://127.0.0.1:{port}",
-        "controller.quorum.voters": f"1@127.0.0.1:{controller_port}",
+        "listeners": ",".join(listened),
+        "advertised.listeners": ",".join(advertised),
+        "listener.security.protocol.map": ",".join(protocols),
+        "controller.quorum.voters": f"1@{here}:{controller_port}",
         "log.dirs": str(data),
     }
 

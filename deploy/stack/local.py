@@ -10,7 +10,7 @@ from pathlib import Path
 
 from .contract import Progress, Servers
 from .failures import one_line
-from .kafka import KafkaServer
+from .kafka import KafkaServer, Listener
 from .postgres import PostgresServer
 from .processes import Cancelled
 from .server import LocalServer
@@ -24,8 +24,9 @@ class LocalStack:
 
     They outlive this process; `state.json` in the folder says where they are.
     `kafka_properties` and `postgres_settings` hold from the next start of a
-    server on. Any number of objects and processes may use one folder: a lock
-    file lets one at a time start and stop.
+    server on, as do `kafka_listeners`, beside the broker's own one. Any number of
+    objects and processes may use one folder: a lock file lets one at a time start
+    and stop.
     """
 
     def __init__(
@@ -33,11 +34,12 @@ class LocalStack:
         directory: Path,
         *,
         kafka_properties: Mapping[str, str] | None = None,
+        kafka_listeners: Sequence[Listener] = (),
         postgres_settings: Mapping[str, str] | None = None,
     ) -> None:
         self.directory = directory.absolute()
         states = StateFile(self.directory)
-        self._kafka = KafkaServer(self.directory, states, kafka_properties)
+        self._kafka = KafkaServer(self.directory, states, kafka_properties, kafka_listeners)
         self._postgres = PostgresServer(self.directory, states, postgres_settings)
 
     def __repr__(self) -> str:

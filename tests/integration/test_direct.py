@@ -9,6 +9,7 @@ from sqlalchemy.exc import OperationalError, ProgrammingError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
 
 from oddslog.deploy.compare import compare
+from oddslog.deploy.torture.proxy import Proxy
 from oddslog.ingest import AsyncWriteQueue
 from oddslog.schemas import CompetitorSnapshotKey
 from oddslog.schemas.codec import decode
@@ -17,7 +18,6 @@ from oddslog.sink.database import make_engine
 from oddslog.sink.direct import SessionFactory
 from tests.support.batches import NOON, batch, competitor, key_of, market, snapshot
 from tests.support.polls import letters, one
-from tests.support.proxy import Proxy
 
 KEYS = {"inserted_bp", "inserted_comp", "updated_bp", "updated_comp", "write_ms", "skipped"}
 

@@ -8,6 +8,7 @@ import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from oddslog.deploy.compare import compare
+from oddslog.deploy.torture.proxy import Proxy
 from oddslog.schemas import KafkaConnection, WriteBatch
 from oddslog.schemas.codec import snapshot_part
 from oddslog.sink import consumer as consumer_module
@@ -21,7 +22,6 @@ from tests.support.batches import NOON, batch, key_of, snapshot
 from tests.support.fragments import confirming, holding
 from tests.support.kafka import add_partitions, committed_offsets, produce
 from tests.support.polls import blocked, letters, one, rows
-from tests.support.proxy import Proxy
 from tests.support.running import Running, running
 from tests.support.waiting import until
 

@@ -6,13 +6,13 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from oddslog.deploy.torture.proxy import Proxy
 from oddslog.sink.classify import ErrorClass, classify
 from oddslog.sink.database import make_engine
 from oddslog.sink.transaction import PollResult, _write_locked
 from tests.support.batches import NOON
 from tests.support.fragments import confirming, good
 from tests.support.polls import PollWriter, blocked, one, rows
-from tests.support.proxy import Proxy
 from tests.support.waiting import until
 
 LEDGER = "SELECT next_offset, records_total, snapshots_total FROM oddslog_ledger ORDER BY partition"

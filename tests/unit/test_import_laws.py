@@ -22,6 +22,8 @@ MOST_LINES = 400
 
 # No aiokafka, no SQLAlchemy, no clock, no files: decisions, testable as they are.
 PURE = {
+    "deploy.torture.load",
+    "deploy.torture.schedule",
     "schemas.backoff",
     "schemas.codec",
     "schemas.content_hash",
@@ -99,6 +101,9 @@ ADAPTERS: dict[str, set[str]] = {
         "deploy.database",
         "deploy.queries",
         "deploy.sinking",
+        "deploy.torture.check",
+        "deploy.torture.kit",
+        "deploy.torture.sessions",
         "sink.adopt",
         "sink.attempts",
         "sink.classify",

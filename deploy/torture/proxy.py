@@ -8,7 +8,7 @@
         proxy.delay_seconds = 0.2       # each piece of bytes comes that much later
         lost = proxy.cut_at(b"COMMIT")  # forwarded, and the connection cut with the reply
 
-Everything runs in the test's own event loop; nothing is left when the block ends.
+Everything runs in the caller's own event loop; nothing is left when the block ends.
 """
 
 import asyncio
@@ -83,7 +83,8 @@ class Proxy:
     @property
     def port(self) -> int:
         """The port to connect to, on 127.0.0.1."""
-        assert self._listener is not None
+        if self._listener is None:
+            raise RuntimeError("the proxy is not open")
         return int(self._listener.sockets[0].getsockname()[1])
 
     @property
@@ -101,7 +102,8 @@ class Proxy:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        assert self._listener is not None
+        if self._listener is None:
+            return
         self._listener.close()
         tasks = list(self._pipes.values())
         self.cut()
@@ -133,6 +135,20 @@ class Proxy:
         cut = Cut(marker, forward=forward, times=times)
         self._cuts.append(cut)
         return cut
+
+    def disarm(self, cut: Cut) -> None:
+        """Wait no longer for its bytes; where they came, it still happens."""
+        cut.times = 0
+        if cut in self._cuts:
+            self._cuts.remove(cut)
+
+    def calm(self) -> None:
+        """Misbehave in no way any more."""
+        self.refuse = False
+        self.delay_seconds = 0.0
+        for cut in list(self._cuts):
+            self.disarm(cut)
+        self.flow()
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         pipe = _Pipe(writer)

@@ -1,0 +1,221 @@
+"""Doing the faults: each begins at once, and what lasts goes on beside the next ones.
+
+Whatever a fault has done to a proxy, a process or a server it takes back by itself,
+also when it is cancelled.
+"""
+
+import asyncio
+import signal
+from collections import Counter
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+
+from ...schemas.errors import OddslogError
+from ..stack import LocalStack
+from .members import Member
+from .proxy import Proxy
+from .schedule import Fault, Step
+from .sessions import lock_table, terminate_backend
+
+__all__ = ["Faults", "Seat", "Targets"]
+
+_COMMIT_SECONDS = 10.0
+
+
+@dataclass(frozen=True)
+class Seat:
+    """One process with the proxies that it goes through; None where it has none."""
+
+    member: Member
+    kafka: Proxy | None
+    postgres: Proxy | None
+
+
+@dataclass(frozen=True)
+class Targets:
+    """Everything that can be broken.
+
+    Attributes:
+        feeder: the process that feeds.
+        sinks: the members of the group.
+        stack: the servers, where they are ours to restart.
+        database_url: of the database, past every proxy.
+    """
+
+    feeder: Seat
+    sinks: Sequence[Seat]
+    stack: LocalStack | None
+    database_url: str = field(repr=False)
+
+    def seat(self, number: int) -> Seat:
+        """A sink by number; -1 is the feeder."""
+        return self.feeder if number < 0 else self.sinks[number]
+
+
+class Faults:
+    """Injects steps and counts what really happened, by kind."""
+
+    def __init__(self, targets: Targets, counts: Counter[str]) -> None:
+        self._targets = targets
+        self._counts = counts
+        self._kafka_lock = asyncio.Lock()
+        self._postgres_lock = asyncio.Lock()
+        self._ways: dict[Fault, Callable[[Step, Seat], Awaitable[bool]]] = {
+            Fault.SINK_KILLED: self._kill,
+            Fault.SINK_KILLED_AT_POINT: self._kill_at,
+            Fault.SINK_STOPPED: self._stop,
+            Fault.SINK_FROZEN: self._freeze,
+            Fault.FEEDER_KILLED: self._kill,
+            Fault.FEEDER_KILLED_AT_POINT: self._kill_at,
+            Fault.FEEDER_STOPPED: self._stop,
+            Fault.FEEDER_FROZEN: self._freeze,
+            Fault.POSTGRES_CUT: self._cut,
+            Fault.POSTGRES_STALLED: self._stall,
+            Fault.POSTGRES_DELAYED: self._delay,
+            Fault.POSTGRES_REFUSED: self._refuse,
+            Fault.COMMIT_UNSENT: self._cut_commit,
+            Fault.COMMIT_REPLY_LOST: self._cut_commit,
+            Fault.BACKEND_TERMINATED: self._terminate,
+            Fault.TABLE_LOCKED: self._lock,
+            Fault.KAFKA_CUT: self._cut,
+            Fault.KAFKA_STALLED: self._stall,
+            Fault.KAFKA_DELAYED: self._delay,
+            Fault.KAFKA_REFUSED: self._refuse,
+            Fault.KAFKA_RESTARTED: self._restart_kafka,
+            Fault.POSTGRES_RESTARTED: self._restart_postgres,
+        }
+
+    async def inject(self, step: Step) -> None:
+        """Do it and take it back; counted where there was something to break.
+
+        Raises:
+            OddslogError: a server that was taken down does not come up again.
+        """
+        if await self._ways[step.fault](step, self._targets.seat(step.seat)):
+            self._counts[step.fault.value] += 1
+
+    # Processes.
+
+    async def _kill(self, _step: Step, seat: Seat) -> bool:
+        return seat.member.send(signal.SIGKILL)
+
+    async def _kill_at(self, step: Step, seat: Seat) -> bool:
+        """Counted by the member, when it dies there."""
+        seat.member.kill_at(f"{step.detail}:{step.count}")
+        return False
+
+    async def _stop(self, _step: Step, seat: Seat) -> bool:
+        if not seat.member.alive:
+            return False
+        await seat.member.ask_to_end()
+        return True
+
+    async def _freeze(self, step: Step, seat: Seat) -> bool:
+        if not seat.member.send(signal.SIGSTOP):
+            return False
+        try:
+            await asyncio.sleep(step.seconds)
+        finally:
+            seat.member.send(signal.SIGCONT)
+        return True
+
+    # The network.
+
+    async def _cut(self, step: Step, seat: Seat) -> bool:
+        proxy = _proxy(step, seat)
+        if proxy is None or not proxy.connections:
+            return False
+        proxy.cut()
+        return True
+
+    async def _stall(self, step: Step, seat: Seat) -> bool:
+        proxy = _proxy(step, seat)
+        if proxy is None or not proxy.connections:
+            return False
+        proxy.stall()
+        try:
+            await asyncio.sleep(step.seconds)
+        finally:
+            proxy.flow()
+        return True
+
+    async def _delay(self, step: Step, seat: Seat) -> bool:
+        proxy = _proxy(step, seat)
+        if proxy is None:
+            return False
+        proxy.delay_seconds = step.delay_seconds
+        try:
+            await asyncio.sleep(step.seconds)
+        finally:
+            proxy.delay_seconds = 0.0
+        return True
+
+    async def _refuse(self, step: Step, seat: Seat) -> bool:
+        proxy = _proxy(step, seat)
+        if proxy is None:
+            return False
+        proxy.refuse = True
+        proxy.cut()
+        try:
+            await asyncio.sleep(step.seconds)
+        finally:
+            proxy.refuse = False
+        return True
+
+    async def _cut_commit(self, step: Step, seat: Seat) -> bool:
+        proxy = seat.postgres
+        if proxy is None:
+            return False
+        cut = proxy.cut_at(b"COMMIT", forward=step.fault is Fault.COMMIT_REPLY_LOST)
+        try:
+            async with asyncio.timeout(_COMMIT_SECONDS):
+                await cut.happened.wait()
+        except TimeoutError:
+            return False
+        finally:
+            proxy.disarm(cut)
+        return True
+
+    # Inside PostgreSQL.
+
+    async def _terminate(self, _step: Step, _seat: Seat) -> bool:
+        return await terminate_backend(self._targets.database_url)
+
+    async def _lock(self, step: Step, _seat: Seat) -> bool:
+        return await lock_table(self._targets.database_url, step.detail, step.seconds)
+
+    # Servers.
+
+    async def _restart_kafka(self, step: Step, _seat: Seat) -> bool:
+        stack = self._targets.stack
+        if stack is None or self._kafka_lock.locked():
+            return False
+        async with self._kafka_lock:
+            await _again(
+                lambda: stack.stop_kafka(signal.Signals[step.detail]), stack.start_kafka, step
+            )
+        return True
+
+    async def _restart_postgres(self, step: Step, _seat: Seat) -> bool:
+        stack = self._targets.stack
+        if stack is None or self._postgres_lock.locked():
+            return False
+        async with self._postgres_lock:
+            await _again(
+                lambda: stack.stop_postgres(signal.Signals[step.detail]), stack.start_postgres, step
+            )
+        return True
+
+
+async def _again(stop: Callable[[], None], start: Callable[[], None], step: Step) -> None:
+    """Stop a server, leave it away for a while, start it. In threads: both may take seconds."""
+    await asyncio.to_thread(stop)
+    await asyncio.sleep(step.seconds / 2)
+    try:
+        await asyncio.to_thread(start)
+    except OddslogError:
+        await asyncio.to_thread(start)
+
+
+def _proxy(step: Step, seat: Seat) -> Proxy | None:
+    return seat.kafka if step.fault.value.startswith("kafka") else seat.postgres

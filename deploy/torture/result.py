@@ -1,0 +1,97 @@
+"""What a torture is asked, how far it is, and what it came to."""
+
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from .check import Conservation
+
+__all__ = ["Plan", "Progress", "TortureResult"]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What was asked for."""
+
+    minutes: float
+    seed: int
+    sinks: int
+
+
+@dataclass(slots=True)
+class Progress:
+    """How far it is; written by the kit's tasks.
+
+    Attributes:
+        faults: what really happened, by kind.
+        findings: what must not happen: a process that ends without a reason, ...
+        ends_at: when the faults end, on the monotonic clock; 0 before they begin.
+        phase: what is being done once they have ended.
+        lag_records: between tables and log; None where nobody can tell.
+        lag_seen_at: when it was asked for, on the monotonic clock.
+    """
+
+    faults: Counter[str] = field(default_factory=Counter)
+    findings: list[str] = field(default_factory=list)
+    ends_at: float = 0.0
+    phase: str = ""
+    lag_records: int | None = None
+    lag_seen_at: float = 0.0
+
+    def find(self, finding: str) -> None:
+        """Keep a finding."""
+        self.findings.append(finding)
+
+    def seconds_left(self) -> float:
+        """Of the faults."""
+        return max(0.0, self.ends_at - time.monotonic())
+
+    def line(self) -> str:
+        """All of it in one line."""
+        minutes, seconds = divmod(round(self.seconds_left()), 60)
+        phase = self.phase or f"{minutes}:{seconds:02} left"
+        lag = "unknown" if self.lag_records is None else f"{self.lag_records:,} records"
+        found = f", {len(self.findings)} findings" if self.findings else ""
+        return f"torture: {phase}, {self.faults.total():,} faults, lag {lag}{found}"
+
+
+@dataclass(frozen=True)
+class TortureResult:
+    """What it came to."""
+
+    plan: Plan
+    seconds: float
+    conserved: Conservation
+    progress: Progress
+    restarts: int
+    sink_peak_bytes: int | None
+    left_out: list[str]
+    folder: Path
+
+    @property
+    def first_difference(self) -> str | None:
+        """What is wrong first; None where nothing is."""
+        found = self.progress.findings
+        return self.conserved.first_difference or (found[0] if found else None)
+
+    @property
+    def fine(self) -> bool:
+        """Whether nothing was lost, doubled or changed, and every process did as it should."""
+        return self.first_difference is None
+
+    def as_json(self) -> dict[str, Any]:
+        """The object of `--json`."""
+        return {
+            "seconds": round(self.seconds, 3),
+            "seed": self.plan.seed,
+            "faults": dict(sorted(self.progress.faults.items())),
+            "faults_total": self.progress.faults.total(),
+            "restarts": self.restarts,
+            **self.conserved.as_json(),
+            "sink_peak_bytes": self.sink_peak_bytes,
+            "left_out": self.left_out,
+            "findings": self.progress.findings,
+            "first_difference": self.first_difference,
+        }

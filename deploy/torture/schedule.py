@@ -1,0 +1,181 @@
+"""Which faults happen, when, to whom: all of it by seed. Pure.
+
+The same seed and surroundings give the same steps. Kinds are dealt like cards from
+a shuffled deck, so each comes up about as often as it is in the deck, also in a
+short run.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from random import Random
+
+__all__ = ["FEEDER_POINTS", "SINK_POINTS", "Fault", "Step", "Surroundings", "steps"]
+
+SINK_POINTS = (
+    "sink.before_copy",
+    "sink.rows_written",
+    "sink.before_commit",
+    "sink.after_commit",
+    "sink.before_offsets",
+    "sink.after_offsets",
+)
+FEEDER_POINTS = ("ingest.before_send", "ingest.after_ack")
+
+
+class Fault(StrEnum):
+    """What is done; the values are the names in the result."""
+
+    SINK_KILLED = "sink_killed"
+    SINK_KILLED_AT_POINT = "sink_killed_at_point"
+    SINK_STOPPED = "sink_stopped"
+    SINK_FROZEN = "sink_frozen"
+    FEEDER_KILLED = "feeder_killed"
+    FEEDER_KILLED_AT_POINT = "feeder_killed_at_point"
+    FEEDER_STOPPED = "feeder_stopped"
+    FEEDER_FROZEN = "feeder_frozen"
+    POSTGRES_CUT = "postgres_cut"
+    POSTGRES_STALLED = "postgres_stalled"
+    POSTGRES_DELAYED = "postgres_delayed"
+    POSTGRES_REFUSED = "postgres_refused"
+    COMMIT_UNSENT = "commit_unsent"
+    COMMIT_REPLY_LOST = "commit_reply_lost"
+    BACKEND_TERMINATED = "backend_terminated"
+    TABLE_LOCKED = "table_locked"
+    KAFKA_CUT = "kafka_cut"
+    KAFKA_STALLED = "kafka_stalled"
+    KAFKA_DELAYED = "kafka_delayed"
+    KAFKA_REFUSED = "kafka_refused"
+    KAFKA_RESTARTED = "kafka_restarted"
+    POSTGRES_RESTARTED = "postgres_restarted"
+
+
+# Cards of each kind. What costs the most time and shuts out most other things is rare.
+_DECK = {
+    Fault.SINK_KILLED: 4,
+    Fault.SINK_KILLED_AT_POINT: 5,
+    Fault.SINK_STOPPED: 2,
+    Fault.SINK_FROZEN: 2,
+    Fault.FEEDER_KILLED: 2,
+    Fault.FEEDER_KILLED_AT_POINT: 1,
+    Fault.FEEDER_STOPPED: 1,
+    Fault.FEEDER_FROZEN: 1,
+    Fault.POSTGRES_CUT: 3,
+    Fault.POSTGRES_STALLED: 2,
+    Fault.POSTGRES_DELAYED: 2,
+    Fault.POSTGRES_REFUSED: 1,
+    Fault.COMMIT_UNSENT: 3,
+    Fault.COMMIT_REPLY_LOST: 3,
+    Fault.BACKEND_TERMINATED: 3,
+    Fault.TABLE_LOCKED: 2,
+    Fault.KAFKA_CUT: 3,
+    Fault.KAFKA_STALLED: 2,
+    Fault.KAFKA_DELAYED: 2,
+    Fault.KAFKA_REFUSED: 1,
+    Fault.KAFKA_RESTARTED: 1,
+    Fault.POSTGRES_RESTARTED: 1,
+}
+_OF_KAFKA_PROXY = {
+    Fault.KAFKA_CUT,
+    Fault.KAFKA_STALLED,
+    Fault.KAFKA_DELAYED,
+    Fault.KAFKA_REFUSED,
+}
+_OF_OWN_SERVERS = {Fault.KAFKA_RESTARTED, Fault.POSTGRES_RESTARTED}
+_OF_FEEDER = {
+    Fault.FEEDER_KILLED,
+    Fault.FEEDER_KILLED_AT_POINT,
+    Fault.FEEDER_STOPPED,
+    Fault.FEEDER_FROZEN,
+}
+
+# 10 minutes at a mean of 1.3 s are about 450 faults.
+_PAUSE_SECONDS = (0.6, 2.0)
+# Some outlast the group's session (4 s), some do not.
+_SECONDS = (0.5, 6.0)
+# A frozen sink holds its locks until it wakes up.
+_FROZEN_SECONDS = (3.0, 8.0)
+_DELAY_SECONDS = (0.01, 0.3)
+_TABLES = ("odds_snapshots", "market_odds", "competitor_odds_snapshots", "oddslog_ledger")
+# Of PostgreSQL: at once, immediate, fast, and smart (which waits for its clients).
+_KAFKA_SIGNALS = ("SIGKILL", "SIGTERM")
+_POSTGRES_SIGNALS = ("SIGKILL", "SIGQUIT", "SIGINT", "SIGTERM")
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What can be broken: so many sinks, and whether these are in the kit's hands."""
+
+    sinks: int = 3
+    kafka_proxy: bool = True
+    own_servers: bool = True
+
+    def left_out(self) -> frozenset[Fault]:
+        """The kinds that cannot be done here."""
+        kafka = frozenset() if self.kafka_proxy else frozenset(_OF_KAFKA_PROXY)
+        return kafka | (frozenset() if self.own_servers else frozenset(_OF_OWN_SERVERS))
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One fault, after a pause.
+
+    Attributes:
+        pause_seconds: since the step before.
+        fault: what is done.
+        seat: to which sink; -1 is the feeder.
+        seconds: for how long, where it lasts.
+        detail: a kill point, a table or a signal's name, where one is needed.
+        count: the how-manieth coming to the kill point.
+        delay_seconds: of each piece of bytes, where they are delayed.
+    """
+
+    pause_seconds: float
+    fault: Fault
+    seat: int
+    seconds: float
+    detail: str
+    count: int
+    delay_seconds: float
+
+    def __str__(self) -> str:
+        """For the log of faults."""
+        whom = "feeder" if self.seat < 0 else f"sink {self.seat}"
+        return f"{self.fault} {whom} {self.seconds:.1f} s {self.detail}".rstrip()
+
+
+def steps(seed: int, surroundings: Surroundings) -> Iterator[Step]:
+    """The steps of a seed, without end."""
+    chance = Random(f"torture/{seed}/faults")  # noqa: S311 - no secret
+    left_out = surroundings.left_out()
+    deck = [kind for kind, cards in _DECK.items() for _ in range(cards) if kind not in left_out]
+    while True:
+        chance.shuffle(deck)
+        for fault in deck:
+            yield _step(chance, fault, surroundings.sinks)
+
+
+def _step(chance: Random, fault: Fault, sinks: int) -> Step:
+    # Every number is drawn for every kind, so that what one kind needs moves no other.
+    pause = chance.uniform(*_PAUSE_SECONDS)
+    seat = chance.randrange(sinks)
+    to_feeder = chance.random() < 1 / (sinks + 1)
+    frozen = fault in (Fault.SINK_FROZEN, Fault.FEEDER_FROZEN)
+    seconds = chance.uniform(*(_FROZEN_SECONDS if frozen else _SECONDS))
+    detail = _detail(fault, chance.random())
+    count = chance.choice((1, 1, 2, 3, 5))
+    delay = chance.uniform(*_DELAY_SECONDS)
+    if fault in _OF_FEEDER or (fault in _OF_KAFKA_PROXY and to_feeder):
+        seat = -1
+    return Step(pause, fault, seat, seconds, detail, count, delay)
+
+
+def _detail(fault: Fault, drawn: float) -> str:
+    choices = {
+        Fault.SINK_KILLED_AT_POINT: SINK_POINTS,
+        Fault.FEEDER_KILLED_AT_POINT: FEEDER_POINTS,
+        Fault.TABLE_LOCKED: _TABLES,
+        Fault.KAFKA_RESTARTED: _KAFKA_SIGNALS,
+        Fault.POSTGRES_RESTARTED: _POSTGRES_SIGNALS,
+    }.get(fault, ("",))
+    return choices[int(drawn * len(choices))]
