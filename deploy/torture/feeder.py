@@ -1,7 +1,7 @@
 """The process that feeds: `python -m oddslog.deploy.torture.feeder FOLDER SEED LIFE RATE`.
 
 Enqueues the batches of its life until SIGTERM, and notes in the journal before and
-after. What an earlier life left without an acknowledgement it mostly hands over
+after. What an earlier life left without an acknowledgement it often hands over
 once more first, as a scraper does with a failed receipt.
 """
 
@@ -34,7 +34,7 @@ _QUEUE_MAXSIZE = 20
 _ATTEMPT_SECONDS = 4.0
 _STOP_SECONDS = 30.0
 _GARBAGE_SECONDS = 10.0
-_AGAIN_SHARE = 0.8
+_AGAIN_SHARE = 0.5
 _BURST_SHARE = 0.05
 _BURST_BATCHES = 10
 _RECORD_BYTES = 1024 * 1024

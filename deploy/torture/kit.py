@@ -88,7 +88,7 @@ class _Kit:
     async def run(self) -> TortureResult:
         """Everything between the beginning and the clean-up."""
         plan, out = self._plan, self._out
-        out.note(f"Torture for {plan.minutes:g} minutes, seed {plan.seed}")
+        out.note(f"Torture with seed {plan.seed}")
         async with self._ground.opened(lambda line: out.note(f"  {line}")) as place:
             self._place = place
             for line in place.left_out():
@@ -100,6 +100,7 @@ class _Kit:
                 await migrate(engine)
                 await refuse_some(engine)
                 cast = Cast(self._folder, plan, place, belongings.settings, self._progress)
+                out.note(f"A feeder, {plan.sinks} sinks, faults for {plan.minutes:g} minutes")
                 started = time.monotonic()
                 await _flat(self._storm(engine, cast))
                 seconds = time.monotonic() - started
@@ -183,6 +184,7 @@ class _Kit:
         self._progress.phase = "the last faults end"
         if running:
             await asyncio.wait(running)
+        self._progress.lag_at_end = self._progress.lag_records
 
     async def _wait_level(self) -> None:
         """Wait until the sinks have written everything; a finding where they are stuck."""

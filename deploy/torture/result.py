@@ -31,6 +31,7 @@ class Progress:
         phase: what is being done once they have ended.
         lag_records: between tables and log; None where nobody can tell.
         lag_seen_at: when it was asked for, on the monotonic clock.
+        lag_at_end: the same, last known when the faults ended.
     """
 
     faults: Counter[str] = field(default_factory=Counter)
@@ -39,6 +40,7 @@ class Progress:
     phase: str = ""
     lag_records: int | None = None
     lag_seen_at: float = 0.0
+    lag_at_end: int | None = None
 
     def find(self, finding: str) -> None:
         """Keep a finding."""
@@ -89,6 +91,7 @@ class TortureResult:
             "faults": dict(sorted(self.progress.faults.items())),
             "faults_total": self.progress.faults.total(),
             "restarts": self.restarts,
+            "lag_records_at_end": self.progress.lag_at_end,
             **self.conserved.as_json(),
             "sink_peak_bytes": self.sink_peak_bytes,
             "left_out": self.left_out,

@@ -89,8 +89,8 @@ _OF_FEEDER = {
     Fault.FEEDER_FROZEN,
 }
 
-# 10 minutes at a mean of 1.3 s are about 450 faults.
-_PAUSE_SECONDS = (0.6, 2.0)
+# 10 minutes at a mean of 1.1 s are about 550 steps; some find nothing to break.
+_PAUSE_SECONDS = (0.5, 1.7)
 # Some outlast the group's session (4 s), some do not.
 _SECONDS = (0.5, 6.0)
 # A frozen sink holds its locks until it wakes up.
@@ -163,7 +163,7 @@ def _step(chance: Random, fault: Fault, sinks: int) -> Step:
     frozen = fault in (Fault.SINK_FROZEN, Fault.FEEDER_FROZEN)
     seconds = chance.uniform(*(_FROZEN_SECONDS if frozen else _SECONDS))
     detail = _detail(fault, chance.random())
-    count = chance.choice((1, 1, 2, 3, 5))
+    count = chance.choice((1, 1, 1, 2, 4))
     delay = chance.uniform(*_DELAY_SECONDS)
     if fault in _OF_FEEDER or (fault in _OF_KAFKA_PROXY and to_feeder):
         seat = -1

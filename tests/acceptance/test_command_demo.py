@@ -43,8 +43,10 @@ def command(servers: Servers, tmp_path: Path) -> Command:
     )
 
 
-async def left_behind(servers: Servers, kafka: KafkaConnection) -> list[str]:
-    """Topics and databases of demos."""
+async def left_behind(
+    servers: Servers, kafka: KafkaConnection, beginning: str = "oddslog_demo_"
+) -> list[str]:
+    """Topics and databases of demos, or of another command."""
     connection = await asyncpg.connect(servers.database_url)
     try:
         rows = await connection.fetch("SELECT datname FROM pg_database")
@@ -57,7 +59,7 @@ async def left_behind(servers: Servers, kafka: KafkaConnection) -> list[str]:
     finally:
         await admin.close()
     names = [*(row["datname"] for row in rows), *topics]
-    return [name for name in names if name.startswith("oddslog_demo_")]
+    return [name for name in names if name.startswith(beginning)]
 
 
 async def test_demo_finds_everything_and_leaves_nothing(

@@ -1,0 +1,258 @@
+"""The conservation check itself: it finds each kind of damage, and nothing where there is none."""
+# ruff: noqa: S608 - the damage is ours
+
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import pytest
+from aiokafka import AIOKafkaProducer
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from oddslog.deploy.kafka import LogState, read_log
+from oddslog.deploy.stack import Servers
+from oddslog.deploy.torture.check import Conservation, check_conserved
+from oddslog.deploy.torture.journal import Did, JournalWriter
+from oddslog.deploy.torture.load import FedBatch, batches, garbage_key
+from oddslog.deploy.torture.sessions import lock_table, refuse_some, terminate_backend
+from oddslog.schemas import KafkaConnection, WriteBatch
+from oddslog.schemas.records import SnapshotKey
+from oddslog.sink.database import make_engine
+from tests.fixtures.servers import create_database, drop_database
+from tests.fixtures.sinks import Feed, RunSink
+
+SEED = 5
+# Batches of which nobody knows whether they arrived: one did, one in part, one not.
+ARRIVED, IN_PART, LOST = 30, 31, 32
+COUNT = 33
+
+
+@dataclass
+class Fed:
+    """What was fed, with the log behind it."""
+
+    batches: list[FedBatch]
+    folder: Path
+    log: LogState
+    engine: AsyncEngine
+
+    async def check(self) -> Conservation:
+        return await check_conserved(self.engine, self.folder, SEED, self.log)
+
+    async def damage(self, *statements: str) -> Conservation:
+        async with self.engine.begin() as connection:
+            for statement in statements:
+                await connection.execute(text(statement))
+        return await self.check()
+
+
+@pytest.fixture(name="fed")
+async def fed_database(
+    tmp_path: Path,
+    engine: AsyncEngine,
+    feed: Feed,
+    run_sink: RunSink,
+    kafka: KafkaConnection,
+    topic: str,
+) -> Fed:
+    """Some batches as a feeder leaves them that was killed, all written by a sink."""
+    await refuse_some(engine)
+    made = list(islice(batches(SEED, 0), COUNT))
+    with JournalWriter(tmp_path, 0) as journal:
+        for one in made:
+            journal.note(Did.ENQUEUED, one.id)
+            if one.id.number < ARRIVED:
+                journal.note(Did.ACKNOWLEDGED, one.id)
+        await feed([*(one.batch for one in made[:IN_PART]), in_part(made[IN_PART].batch)])
+        for one in made:
+            if one.garbage is not None:
+                journal.note(Did.GARBAGE_SENT, one.id)
+                await send_garbage(kafka, topic, one)
+                journal.note(Did.GARBAGE_ACKNOWLEDGED, one.id)
+    await run_sink()
+    return Fed(made, tmp_path, await read_log(kafka, topic, topic), engine)
+
+
+def in_part(batch: WriteBatch) -> WriteBatch:
+    """As if only some of its fragments had been sent."""
+    return WriteBatch(
+        changed_betpawa=batch.changed_betpawa[:2],
+        changed_competitor=(),
+        unchanged_betpawa_ids=(),
+        unchanged_competitor_ids=(),
+        scrape_run_id=None,
+        batch_index=0,
+        unchanged_betpawa=batch.unchanged_betpawa[:2],
+        confirmed_at=batch.confirmed_at,
+    )
+
+
+async def send_garbage(kafka: KafkaConnection, topic: str, one: FedBatch) -> None:
+    """One record that cannot be decoded."""
+    producer = AIOKafkaProducer(**kafka.client_options())
+    await producer.start()
+    try:
+        await producer.send_and_wait(topic, one.garbage, key=garbage_key(one.id))
+    finally:
+        await producer.stop()
+
+
+async def test_nothing_is_found_where_nothing_is_wrong(fed: Fed) -> None:
+    """Poison and garbage are dead letters, the unknown may be there or not."""
+    result = await fed.check()
+    assert result.first_difference is None
+    figures = result.as_json()
+    assert figures["batches_acknowledged"] == ARRIVED
+    assert figures["batches_unknown"] == 3
+    assert figures["snapshots"] > 300
+    assert figures["confirmations"] > 100
+    assert figures["dead_letters"] >= 3
+    for name in ("missing", "duplicates", "different", "unexpected"):
+        assert figures[name] == 0, name
+
+
+ONE = "(SELECT min(id) FROM odds_snapshots)"
+DAMAGES: dict[str, tuple[list[str], str, str]] = {
+    "a snapshot lost": (
+        [
+            f"DELETE FROM market_odds WHERE snapshot_id = {ONE}",
+            f"DELETE FROM odds_snapshots WHERE id = {ONE}",
+        ],
+        "missing",
+        "missing: betpawa",
+    ),
+    "a snapshot twice": (
+        [
+            "DROP INDEX uq_odds_snapshots_key",
+            "INSERT INTO odds_snapshots SELECT 999999, event_id, bookmaker_id, captured_at,"
+            " scrape_run_id, raw_response, last_confirmed_at, content_hash, log_id, log_partition,"
+            f" log_offset FROM odds_snapshots WHERE id = {ONE}",
+        ],
+        "duplicates",
+        "duplicate: betpawa",
+    ),
+    "a snapshot nobody fed": (
+        [
+            "INSERT INTO competitor_odds_snapshots (competitor_event_id, captured_at, content_hash,"
+            " last_confirmed_at) VALUES (1, now(), 1, now())"
+        ],
+        "unexpected",
+        "unexpected: competitor:1",
+    ),
+    "a market changed": (
+        ["UPDATE market_odds SET line = 99.5 WHERE id = (SELECT min(id) FROM market_odds)"],
+        "different",
+        "its content",
+    ),
+    "a market lost": (
+        ["DELETE FROM market_odds WHERE id = (SELECT min(id) FROM market_odds)"],
+        "different",
+        "markets, not",
+    ),
+    "a market of no snapshot": (
+        [
+            "INSERT INTO market_odds (snapshot_id, betpawa_market_id, betpawa_market_name,"
+            " outcomes) VALUES (-1, '1', '1', '[]')"
+        ],
+        "unexpected",
+        "have no snapshot",
+    ),
+    "a confirmation lost": (
+        [
+            "UPDATE odds_snapshots SET last_confirmed_at = captured_at"
+            " WHERE id = (SELECT min(id) FROM odds_snapshots WHERE last_confirmed_at > captured_at)"
+        ],
+        "different",
+        "last_confirmed_at is",
+    ),
+    "a confirmation that is pending beside its snapshot": (
+        [
+            "INSERT INTO oddslog_pending_confirmations"
+            " (kind, event_id, bookmaker_id, captured_at, confirmed_at, item)"
+            " SELECT 'betpawa', event_id, bookmaker_id, captured_at, last_confirmed_at, 0"
+            f" FROM odds_snapshots WHERE id = {ONE}"
+        ],
+        "unexpected",
+        "pending confirmation",
+    ),
+    "a dead letter lost": (
+        [
+            "DELETE FROM oddslog_dead_letters WHERE id ="
+            " (SELECT min(id) FROM oddslog_dead_letters WHERE reason = 'poison')"
+        ],
+        "missing",
+        "missing dead letter",
+    ),
+    "garbage lost": (
+        [
+            "DELETE FROM oddslog_dead_letters WHERE id ="
+            " (SELECT min(id) FROM oddslog_dead_letters WHERE reason = 'undecodable')"
+        ],
+        "missing",
+        "missing dead letter",
+    ),
+    "a good snapshot as a dead letter": (
+        [
+            "INSERT INTO oddslog_dead_letters (status, reason, message, value, item, log_partition,"
+            " log_offset, oddslog_version) SELECT status, 'conflict', message, value, 7, 0, 0, '0'"
+            " FROM oddslog_dead_letters LIMIT 1"
+        ],
+        "unexpected",
+        "unexpected dead letter",
+    ),
+}
+
+
+async def test_each_damage_is_found(fed: Fed, servers: Servers, new_name: str) -> None:
+    """And counted under its name; each in a copy of its own."""
+    await fed.engine.dispose()  # nobody may be connected to what is copied
+    for name, (statements, figure, words) in DAMAGES.items():
+        engine = make_engine(await create_database(servers, f"{new_name}_copy", new_name))
+        try:
+            result = await Fed(fed.batches, fed.folder, fed.log, engine).damage(*statements)
+        finally:
+            await engine.dispose()
+            await drop_database(servers, f"{new_name}_copy")
+        assert result.as_json()[figure] >= 1, name
+        assert words in (result.first_difference or ""), name
+
+
+async def test_ledger_and_log_have_to_agree(fed: Fed) -> None:
+    """Positions by the log's ends, totals by the tables' rows."""
+    result = await fed.damage("UPDATE oddslog_ledger SET next_offset = next_offset - 1")
+    assert "the log ends at" in (result.first_difference or "")
+    back = "UPDATE oddslog_ledger SET next_offset = next_offset + 1"
+    for total in ("snapshots_total", "markets_total", "dead_letters_total"):
+        result = await fed.damage(
+            back, f"UPDATE oddslog_ledger SET {total} = {total} + 1 WHERE partition = 0"
+        )
+        assert f"{total} of the ledger" in (result.first_difference or "")
+        back = f"UPDATE oddslog_ledger SET {total} = {total} - 1 WHERE partition = 0"
+    assert (await fed.damage(back)).first_difference is None
+
+
+async def test_an_unknown_batch_must_be_as_it_was_fed(fed: Fed) -> None:
+    """It may be there or not; something else may not."""
+    first = fed.batches[ARRIVED].good.changed_betpawa[0]
+    assert first.captured_at is not None
+    key = SnapshotKey(first.event_id, first.bookmaker_id, first.captured_at)
+    where = f"WHERE event_id = {key.event_id} AND captured_at = '{key.captured_at.isoformat()}'"
+    result = await fed.damage(f"UPDATE odds_snapshots SET scrape_run_id = 5 {where}")
+    assert result.as_json()["different"] == 1
+    result = await fed.damage(
+        f"DELETE FROM market_odds WHERE snapshot_id = (SELECT id FROM odds_snapshots {where})",
+        f"DELETE FROM odds_snapshots {where}",
+    )
+    assert result.as_json()["missing"] == result.as_json()["different"] == 0
+
+
+async def test_faults_inside_postgresql_are_no_errors_where_there_is_nothing_to_break(
+    engine: AsyncEngine, database_url: str
+) -> None:
+    """No sink to end; a table that is locked is free again afterwards."""
+    assert not await terminate_backend(database_url)
+    assert await lock_table(database_url, "odds_snapshots", 0.01)
+    assert not await terminate_backend("postgresql://nobody:x@127.0.0.1:1/none")
+    async with engine.begin() as connection:
+        await connection.execute(text("LOCK TABLE odds_snapshots IN ACCESS EXCLUSIVE MODE NOWAIT"))

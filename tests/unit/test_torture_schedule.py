@@ -1,0 +1,90 @@
+"""Which faults happen when: by seed, every kind, within its bounds."""
+
+import re
+from collections import Counter
+from itertools import islice
+from pathlib import Path
+
+import pytest
+
+from oddslog.deploy.torture.schedule import (
+    FEEDER_POINTS,
+    SINK_POINTS,
+    Fault,
+    Step,
+    Surroundings,
+    steps,
+)
+
+ROOT = Path(__file__).parents[2]
+EVERYTHING = Surroundings()
+TEN_MINUTES = 540
+
+
+def first(count: int, seed: int = 1, surroundings: Surroundings = EVERYTHING) -> list[Step]:
+    """The first steps of a seed."""
+    return list(islice(steps(seed, surroundings), count))
+
+
+def test_the_same_seed_gives_the_same_steps() -> None:
+    """So that a finding can be looked for again."""
+    assert first(300) == first(300)
+    assert first(20, seed=1) != first(20, seed=2)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_every_kind_occurs_in_ten_minutes(seed: int) -> None:
+    """And in about a minute, since kinds are dealt from one deck."""
+    counts = Counter(step.fault for step in first(TEN_MINUTES, seed))
+    assert set(counts) == set(Fault)
+    assert min(counts.values()) >= 5
+    assert {step.fault for step in first(48, seed)} == set(Fault)
+
+
+def test_ten_minutes_are_hundreds_of_faults() -> None:
+    """The pauses add up to that."""
+    assert 540 < sum(step.pause_seconds for step in first(TEN_MINUTES)) < 660
+
+
+def test_every_sink_and_every_detail_is_hit() -> None:
+    """Kill points, tables, signals; the feeder has its own network, too."""
+    all_steps = first(4 * TEN_MINUTES)
+    assert {step.seat for step in all_steps} == {-1, 0, 1, 2}
+    details = {fault: {s.detail for s in all_steps if s.fault is fault} for fault in Fault}
+    assert details[Fault.SINK_KILLED_AT_POINT] == set(SINK_POINTS)
+    assert details[Fault.FEEDER_KILLED_AT_POINT] == set(FEEDER_POINTS)
+    assert details[Fault.KAFKA_RESTARTED] == {"SIGKILL", "SIGTERM"}
+    assert details[Fault.POSTGRES_RESTARTED] == {"SIGKILL", "SIGQUIT", "SIGINT", "SIGTERM"}
+    assert len(details[Fault.TABLE_LOCKED]) == 4
+    assert details[Fault.KAFKA_CUT] == {""}
+    assert {s.seat for s in all_steps if s.fault is Fault.KAFKA_STALLED} == {-1, 0, 1, 2}
+    assert -1 not in {s.seat for s in all_steps if s.fault is Fault.POSTGRES_STALLED}
+    assert {s.seat for s in all_steps if s.fault is Fault.FEEDER_KILLED} == {-1}
+
+
+def test_a_frozen_process_wakes_up_while_the_others_wait_for_its_locks() -> None:
+    """Locks are waited for 30 s."""
+    frozen = [s for s in first(TEN_MINUTES) if s.fault in (Fault.SINK_FROZEN, Fault.FEEDER_FROZEN)]
+    assert all(3 <= step.seconds <= 8 for step in frozen)
+
+
+def test_what_is_not_ours_is_left_alone() -> None:
+    """Servers of someone else are not restarted; without a proxy Kafka is not cut."""
+    given = Surroundings(sinks=2, kafka_proxy=False, own_servers=False)
+    kinds = {step.fault for step in first(TEN_MINUTES, surroundings=given)}
+    assert not {kind for kind in kinds if kind.value.startswith("kafka")}
+    assert Fault.POSTGRES_RESTARTED not in kinds
+    assert set(Fault) - kinds == given.left_out()
+    assert Fault.POSTGRES_CUT in kinds
+    assert {step.seat for step in first(TEN_MINUTES, surroundings=given)} == {-1, 0, 1}
+
+
+def test_kill_points_are_those_of_the_code() -> None:
+    """One that nobody comes to would never kill."""
+    source = "".join(
+        path.read_text("utf-8")
+        for part in ("ingest", "sink")
+        for path in (ROOT / part).rglob("*.py")
+    )
+    points = set(re.findall(r'reached\("([a-z_.]+)"\)', source))
+    assert {*SINK_POINTS, *FEEDER_POINTS} <= points
