@@ -9,7 +9,7 @@ ARGS   ?=
 WORKERS ?= auto
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check bench lock clean
+.PHONY: help install demo test faults torture check bench lock clean
 
 help:  ## What there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -33,8 +33,14 @@ $(LINKS):
 demo: install  ## Real Kafka, real PostgreSQL: feed, sink, compare (ARGS=--help)
 	@$(BIN)/oddslog demo $(ARGS)
 
-test: install  ## The whole suite, on real servers
+test: install  ## The suite but for the long fault tests, on real servers
 	@$(BIN)/python -m pytest --numprocesses=$(WORKERS) $(ARGS)
+
+faults: install  ## The long fault tests
+	@$(BIN)/python -m pytest -m faults $(ARGS)
+
+torture: install  ## Kill, cut and restart everything, lose nothing (ARGS='--minutes 10 --seed 1')
+	@$(BIN)/oddslog torture $(ARGS)
 
 check: install $(LINKS)  ## Lint, format and types
 	@$(BIN)/ruff check .

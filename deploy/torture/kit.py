@@ -184,7 +184,7 @@ class _Kit:
         self._progress.phase = "the last faults end"
         if running:
             await asyncio.wait(running)
-        self._progress.lag_at_end = self._progress.lag_records
+        self._progress.lag_at_end = self._progress.lag_last_seen
 
     async def _wait_level(self) -> None:
         """Wait until the sinks have written everything; a finding where they are stuck."""
@@ -219,9 +219,7 @@ class _Kit:
         while True:
             asked_at = time.monotonic()
             lag = await records_to_read(engine, self._belongings.settings)
-            self._progress.lag_records = lag
-            if lag is not None:
-                self._progress.lag_seen_at = asked_at
+            self._progress.see_lag(lag, asked_at)
             await asyncio.sleep(_LAG_EVERY_SECONDS)
 
 

@@ -30,8 +30,9 @@ class Progress:
         ends_at: when the faults end, on the monotonic clock; 0 before they begin.
         phase: what is being done once they have ended.
         lag_records: between tables and log; None where nobody can tell.
-        lag_seen_at: when it was asked for, on the monotonic clock.
-        lag_at_end: the same, last known when the faults ended.
+        lag_last_seen: the last that could be told, and
+        lag_seen_at: when that was asked for, on the monotonic clock.
+        lag_at_end: what had been seen last when the faults ended.
     """
 
     faults: Counter[str] = field(default_factory=Counter)
@@ -39,12 +40,19 @@ class Progress:
     ends_at: float = 0.0
     phase: str = ""
     lag_records: int | None = None
+    lag_last_seen: int | None = None
     lag_seen_at: float = 0.0
     lag_at_end: int | None = None
 
     def find(self, finding: str) -> None:
         """Keep a finding."""
         self.findings.append(finding)
+
+    def see_lag(self, lag_records: int | None, asked_at: float) -> None:
+        """Note the lag as it was told; None where a server did not answer."""
+        self.lag_records = lag_records
+        if lag_records is not None:
+            self.lag_last_seen, self.lag_seen_at = lag_records, asked_at
 
     def seconds_left(self) -> float:
         """Of the faults."""
