@@ -2,7 +2,7 @@
 
 async with AsyncWriteQueue(KafkaDestination("localhost:9092")) as queue:
     receipt = await queue.enqueue(batch)   # waits only for room in the queue
-    await receipt                          # where it matters: held by the brokers
+    await receipt              # where it matters: held by the brokers, or the spool
 """
 
 from .destination import Delivery, Destination, RejectedPart, RejectedPartsError
@@ -10,6 +10,7 @@ from .kafka_destination import KafkaDestination
 from .memory import MemoryDestination
 from .quiet import limit_aiokafka_log
 from .receipt import Receipt
+from .spool_errors import SpoolError, SpoolFullError
 from .write_queue import AsyncWriteQueue
 
 __all__ = [
@@ -21,5 +22,7 @@ __all__ = [
     "Receipt",
     "RejectedPart",
     "RejectedPartsError",
+    "SpoolError",
+    "SpoolFullError",
     "limit_aiokafka_log",
 ]

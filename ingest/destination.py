@@ -7,13 +7,20 @@ tests; the sink's `DatabaseDestination` fits in by its shape alone.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from ..schemas.errors import RejectedError
 from ..schemas.records import WriteBatch
 from ..schemas.wire import Kind
 
-__all__ = ["Delivery", "Destination", "RejectedPart", "RejectedPartsError"]
+__all__ = [
+    "Delivery",
+    "Destination",
+    "RejectedPart",
+    "RejectedPartsError",
+    "Spooling",
+    "SpoolingDelivery",
+]
 
 
 class Delivery(Protocol):
@@ -34,6 +41,26 @@ class Delivery(Protocol):
 
     def describe(self) -> dict[str, object]:
         """What is not stored yet, as fields of a log line. Never blocks or raises."""
+        ...
+
+
+@runtime_checkable
+class SpoolingDelivery(Protocol):
+    """A delivery with a local spool behind it: the queue's last resort.
+
+    Attributes:
+        spooled: whether the spool has what the destination has not.
+    """
+
+    spooled: bool
+
+    async def spool(self) -> None:
+        """Store what is not stored yet in the spool; fsynced when it returns.
+
+        Raises:
+            RejectedError: parts of the batch never can be stored; all others are.
+            DeliveryError: it has no room, or fails; nothing was put into it.
+        """
         ...
 
 
@@ -59,6 +86,15 @@ class Destination(Protocol):
         no I/O that can fail: a part that cannot be stored is remembered and
         reported by `attempt`, after the others are stored.
         """
+        ...
+
+
+@runtime_checkable
+class Spooling(Protocol):
+    """A destination that may have a spool."""
+
+    def stats(self) -> dict[str, int]:
+        """`spool_fragments`, `spool_bytes`, `spool_rejected`. Never blocks."""
         ...
 
 

@@ -2,7 +2,7 @@
 
     add -> [encoder] -> at most two batches encoded ahead -> [sender] -> receipt
 
-Every batch that was added ends in its receipt: written, failed, or aborted.
+Every batch that was added ends in its receipt: written, spooled, failed, or aborted.
 """
 
 import asyncio
@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, field
 from ..schemas.backoff import backoff_seconds
 from ..schemas.errors import DeliveryError, RejectedError
 from ..schemas.records import WriteBatch
-from .destination import Delivery, Destination
+from .destination import Delivery, Destination, SpoolingDelivery
 from .estimate import batch_counts, batch_details
 from .receipt import Receipt
 from .say import say
@@ -25,6 +25,9 @@ BACKOFF_BASE_SECONDS = 1.0
 BACKOFF_CAP_SECONDS = 4.0
 # An attempt has a deadline of its own; a destination that ignores it is cut off.
 ATTEMPT_GRACE_SECONDS = 5.0
+# While the queue stops, a batch that has a spool behind it does not wait longer than
+# this for the brokers: the rest of the queue wants to get there too.
+STOPPING_ATTEMPT_SECONDS = 2.0
 # What cancelled workers get to leave.
 ABORT_SECONDS = 5.0
 
@@ -45,6 +48,7 @@ class Counts:
     """What has happened to batches so far."""
 
     written: int = 0
+    spooled: int = 0
     failed: int = 0
     retries: int = 0
 
@@ -93,6 +97,10 @@ class Pipeline:
         self._ahead = asyncio.Semaphore(ENCODED_AHEAD)
         self._changed = asyncio.Event()
         self._ending = False
+        # Where a delivery with a spool behind it is held up; written by the sender.
+        self._attempting: asyncio.Timeout | None = None
+        self._pausing: asyncio.Timeout | None = None
+        self._haste_seconds: float | None = None  # while the queue stops
         self._workers = [
             self._worker(self._encode_loop(), "oddslog-queue-encoder"),
             self._worker(self._send_loop(), "oddslog-queue-sender"),
@@ -110,10 +118,14 @@ class Pipeline:
         await self._changed.wait()
 
     async def drain(self, deadline_seconds: float) -> None:
-        """Write what was added; add nothing more. Cancels the workers at the deadline."""
+        """Write what was added; add nothing more. Cancels the workers at the deadline.
+
+        What the destination does not take soon goes to its spool, where it has one.
+        """
         self._ending = True
         self._changed.set()  # whoever waits for room must learn of it
         self._to_encode.put_nowait(None)
+        self._hasten(deadline_seconds)
         try:
             await asyncio.wait(self._workers, timeout=deadline_seconds)
         finally:
@@ -168,27 +180,70 @@ class Pipeline:
 
     async def _send(self, entry: Entry, delivery: Delivery) -> None:
         """Try until it is stored or the attempts are used up."""
-        policy = self._policy
         began = time.perf_counter()
-        for attempt in range(1, policy.attempts + 1):
+        for attempt in range(1, self._policy.attempts + 1):
             try:
-                async with asyncio.timeout(policy.deadline_seconds + ATTEMPT_GRACE_SECONDS):
-                    await delivery.attempt(policy.deadline_seconds)
+                await self._attempt(delivery)
             except RejectedError as error:
                 self._fail(entry, error)
                 return
             except Exception as error:
-                if attempt == policy.attempts:
-                    # The spool takes the batch here, once there is one.
-                    what = f"was not written in {attempt} attempt(s)"
-                    self._fail(entry, _delivery_error(what, error))
-                    return
-                await self._back_off(entry, attempt, error)
+                if attempt < self._policy.attempts and not self._in_haste(delivery):
+                    await self._back_off(entry, delivery, attempt, error)
+                    if not self._in_haste(delivery):
+                        continue
+                await self._last_resort(entry, delivery, attempt, began, error)
+                return
             else:
-                self._written(entry, attempt, began)
+                self._written(entry, delivery, attempt, began)
                 return
 
-    async def _back_off(self, entry: Entry, attempt: int, error: Exception) -> None:
+    async def _attempt(self, delivery: Delivery) -> None:
+        seconds = self._policy.deadline_seconds
+        spooling = isinstance(delivery, SpoolingDelivery)
+        if spooling and self._haste_seconds is not None:
+            seconds = min(seconds, self._haste_seconds)
+        async with asyncio.timeout(seconds + ATTEMPT_GRACE_SECONDS) as limit:
+            self._attempting = limit if spooling else None
+            try:
+                await delivery.attempt(seconds)
+            finally:
+                self._attempting = None
+
+    async def _last_resort(
+        self, entry: Entry, delivery: Delivery, attempts: int, began: float, error: Exception
+    ) -> None:
+        """Into the spool, where there is one; else the batch has failed."""
+        what = f"was not written in {attempts} attempt(s)"
+        if not isinstance(delivery, SpoolingDelivery):
+            self._fail(entry, _delivery_error(what, error))
+            return
+        try:
+            await delivery.spool()
+        except RejectedError as rejected:
+            self._fail(entry, rejected)
+        except Exception as failure:
+            what += f" ({_reason(error)}), and the spool did not take it"
+            self._fail(entry, _delivery_error(what, failure))
+        else:
+            self._written(entry, delivery, attempts, began)
+
+    def _in_haste(self, delivery: Delivery) -> bool:
+        """Whether the queue stops, and the spool is a better place than the next attempt."""
+        return self._haste_seconds is not None and isinstance(delivery, SpoolingDelivery)
+
+    def _hasten(self, deadline_seconds: float) -> None:
+        """Leave time for the spool: cut attempts short, and pauses off."""
+        self._haste_seconds = min(STOPPING_ATTEMPT_SECONDS, deadline_seconds / 4)
+        soon = asyncio.get_running_loop().time() + self._haste_seconds
+        if self._attempting is not None:
+            self._attempting.reschedule(min(soon, self._attempting.when() or soon))
+        if self._pausing is not None:
+            self._pausing.reschedule(0)
+
+    async def _back_off(
+        self, entry: Entry, delivery: Delivery, attempt: int, error: Exception
+    ) -> None:
         policy = self._policy
         policy.counts.retries += 1
         pause = policy.pause_seconds(attempt)
@@ -202,17 +257,29 @@ class Pipeline:
             reason=_reason(error),
             wait_seconds=round(pause, 3),
         )
-        await policy.sleep(pause)
+        try:
+            async with asyncio.timeout(None) as limit:
+                if isinstance(delivery, SpoolingDelivery):
+                    self._pausing = limit
+                await policy.sleep(pause)
+        except TimeoutError:
+            pass  # the queue stops
+        finally:
+            self._pausing = None
 
-    def _written(self, entry: Entry, attempts: int, began: float) -> None:
+    def _written(self, entry: Entry, delivery: Delivery, attempts: int, began: float) -> None:
         if not self._finish(entry):
             return
-        self._policy.counts.written += 1
+        spooled = isinstance(delivery, SpoolingDelivery) and delivery.spooled
+        if spooled:
+            self._policy.counts.spooled += 1
+        else:
+            self._policy.counts.written += 1
         entry.receipt._resolve()  # noqa: SLF001 - the receipt's other half
         now = time.perf_counter()
         say(
             "info",
-            "write_batch_written",
+            "write_batch_spooled" if spooled else "write_batch_written",
             **batch_counts(entry.batch),
             scrape_run_id=entry.batch.scrape_run_id,
             write_ms=round((now - began) * 1000, 1),

@@ -14,14 +14,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from aiokafka import AIOKafkaProducer
-from aiokafka.errors import KafkaConnectionError
+from aiokafka.errors import KafkaConnectionError, MessageSizeTooLargeError
 
 from ..schemas.connection import KafkaConnection
 from ..schemas.errors import UnreachableError
 from .fragments import Fragment
 from .say import say
 
-__all__ = ["Generation", "ProducerSettings", "close_client"]
+__all__ = ["Generation", "ProducerSettings", "close_client", "refused_as_too_large"]
 
 # A partition without leader for longer makes a gap in the sequence (guide 2.2b).
 REQUEST_TIMEOUT_MS = 120_000
@@ -164,6 +164,11 @@ class Generation:
             await send_request(node_id, batches)
 
         sender._send_produce_req = tracked  # noqa: SLF001
+
+
+def refused_as_too_large(error: BaseException | None) -> bool:
+    """Whether the brokers, or aiokafka for them, refused a record for its size."""
+    return isinstance(error, MessageSizeTooLargeError)
 
 
 async def close_client(client: Any) -> None:

@@ -13,7 +13,7 @@ class Receipt:
     """Says when a batch is stored; may be awaited many times, or never.
 
     `await receipt` returns None once the batch is held as the destination
-    promises (Kafka: by `min.insync.replicas` brokers).
+    promises (Kafka: by `min.insync.replicas` brokers, or fsynced in the spool).
 
     Attributes:
         batch: the batch with every time stamped: what the caller's cache should

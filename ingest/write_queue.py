@@ -13,7 +13,7 @@ from typing import Any, Self
 from ..schemas.errors import ConfigurationError, DeliveryError
 from ..schemas.records import WriteBatch
 from ..schemas.stamp import Stamper, process_stamper
-from .destination import Destination
+from .destination import Destination, Spooling
 from .estimate import batch_counts, estimate_steps
 from .pacing import Pacer
 from .pipeline import Entry, Pipeline, RetryPolicy
@@ -147,8 +147,9 @@ class AsyncWriteQueue:
     async def stop(self) -> None:
         """Drain within the deadline, then stop; harmless a second time.
 
-        Enqueues that wait for room raise. What cannot be written in time is
-        logged in full, and its receipts raise. Cancelling the caller does not
+        Enqueues that wait for room raise. What cannot be written in time goes to
+        the destination's spool; without one it is logged in full, and its receipts
+        raise. Cancelling the caller does not
         stop the draining; a further `stop` waits for it.
         """
         if self._state in (_State.NEW, _State.STOPPED):
@@ -200,6 +201,7 @@ class AsyncWriteQueue:
             "waiting": self._counts.waiting,
             "dropped_ids": self._counts.dropped_ids,
             **self._retries.counts.as_dict(),
+            **_spool_stats(self._destination),
         }
 
     async def __aenter__(self) -> Self:
@@ -220,7 +222,8 @@ class AsyncWriteQueue:
         return (
             f"<AsyncWriteQueue {stats['state']}: {stats['queue_size']}/{self._maxsize} batches, "
             f"{stats['queue_bytes'] / mebibytes:.1f}/{self._max_bytes / mebibytes:.1f} MiB, "
-            f"{stats['written']} written, {stats['failed']} failed, {stats['retries']} retries; "
+            f"{stats['written']} written, {stats['spooled']} spooled, {stats['failed']} failed, "
+            f"{stats['retries']} retries; "
             f"to {self._destination!r}>"
         )
 
@@ -294,6 +297,12 @@ class AsyncWriteQueue:
         if self._state is _State.RUNNING:
             self._state = _State.DEAD
         say("error", "write_queue_died", reason=reason)
+
+
+def _spool_stats(destination: Destination) -> dict[str, int]:
+    """What the destination's spool holds; zeros where it has none."""
+    nothing = {"spool_fragments": 0, "spool_bytes": 0, "spool_rejected": 0}
+    return nothing | (destination.stats() if isinstance(destination, Spooling) else {})
 
 
 async def _estimated_bytes(batch: WriteBatch) -> int:

@@ -86,8 +86,8 @@ class Generation:
 def broker(monkeypatch: pytest.MonkeyPatch) -> Broker:
     """In the place of aiokafka, for every destination of the test."""
     made = Broker()
-    monkeypatch.setattr("oddslog.ingest.kafka_destination.Generation", made.generation)
-    monkeypatch.setattr("oddslog.ingest.kafka_destination.topic_facts", made.look)
+    monkeypatch.setattr("oddslog.ingest.publisher.Generation", made.generation)
+    monkeypatch.setattr("oddslog.ingest.publisher.topic_facts", made.look)
     return made
 
 
@@ -155,8 +155,8 @@ async def test_what_is_on_its_way_is_bounded_in_bytes(
     """Aiokafka compresses it in one go: this keeps the loop free."""
     destination = KafkaDestination("localhost:9092")
     delivery = await destination.prepare(TEN_EVENTS)
-    size = len(delivery.unacknowledged()[0].value)  # type: ignore[attr-defined]
-    monkeypatch.setattr("oddslog.ingest.kafka_destination.WINDOW_BYTES", 3 * size)
+    size = len(delivery.fragments[0].value)  # type: ignore[attr-defined]
+    monkeypatch.setattr("oddslog.ingest.publisher.WINDOW_BYTES", 3 * size)
     broker.answer = lambda *_: None
     attempt = asyncio.create_task(delivery.attempt(5))
     await until(lambda: bool(broker.sent) and len(broker.sent[0]) == 3)
@@ -172,8 +172,8 @@ async def test_a_dead_sender_is_replaced_before_it_is_fed(broker: Broker) -> Non
     """Aiokafka #907: its task can die between two batches."""
     destination = KafkaDestination("localhost:9092")
     await (await destination.prepare(TEN_EVENTS)).attempt(5)
-    assert destination._generation is not None
-    destination._generation.usable = False  # type: ignore[misc]
+    assert destination._publisher._generation is not None
+    destination._publisher._generation.usable = False  # type: ignore[misc]
     await (await destination.prepare(TEN_EVENTS)).attempt(5)
     assert [len(sent) for sent in broker.sent] == [10, 10]
     await destination.stop()
@@ -209,7 +209,7 @@ async def test_an_attempt_uses_its_deadline_to_wait_for_the_brokers(
     broker: Broker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Refused connections come back at once; three of them are not an outage of half a minute."""
-    monkeypatch.setattr("oddslog.ingest.kafka_destination.RECONNECT_SECONDS", 0.0)
+    monkeypatch.setattr("oddslog.ingest.publisher.RECONNECT_SECONDS", 0.0)
     broker.away = True
     destination = KafkaDestination("localhost:9092")
     attempt = asyncio.create_task((await destination.prepare(TEN_EVENTS)).attempt(20))
@@ -259,13 +259,13 @@ async def test_raw_responses_can_be_left_out(broker: Broker) -> None:
     destination = KafkaDestination("localhost:9092", raw_response=False)
     stamped = batch(betpawa=[betpawa(1, raw={"a": 1}, captured_at=NOON)], confirmed_at=NOON)
     delivery = await destination.prepare(stamped)
-    (fragment,) = delivery.unacknowledged()  # type: ignore[attr-defined]
+    (fragment,) = delivery.fragments  # type: ignore[attr-defined]
     assert decode(fragment.value).snapshots[0]["raw_response"] is None
     assert not broker.sent
 
 
 async def test_kill_points_are_where_the_fault_tests_look(broker: Broker) -> None:
-    """Before each record, and after the last acknowledgement."""
+    """Before and after each record, and after the last acknowledgement."""
     seen: list[str] = []
     kill_points.arm(seen.append)
     try:
@@ -274,7 +274,7 @@ async def test_kill_points_are_where_the_fault_tests_look(broker: Broker) -> Non
         await destination.stop()
     finally:
         kill_points.arm(None)
-    assert seen == ["ingest.before_send"] * 10 + ["ingest.after_ack"]
+    assert seen == ["ingest.before_send", "ingest.after_send"] * 10 + ["ingest.after_ack"]
     assert len(broker.sent[0]) == 10
 
 

@@ -332,8 +332,8 @@ async def test_the_repr_is_a_dashboard() -> None:
     """What an operator wants to see in a debugger."""
     queue = queue_to(MemoryDestination())
     assert repr(queue) == (
-        "<AsyncWriteQueue not started: 0/50 batches, 0.0/512.0 MiB, 0 written, 0 failed, "
-        "0 retries; to <MemoryDestination 0 batches>>"
+        "<AsyncWriteQueue not started: 0/50 batches, 0.0/512.0 MiB, 0 written, 0 spooled, "
+        "0 failed, 0 retries; to <MemoryDestination 0 batches>>"
     )
 
 

@@ -1,0 +1,132 @@
+"""Salvage: what can still be read of a damaged spool, as a new database."""
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from . import spool_sql as sql
+from .spool_files import SpoolFiles
+from .spool_sql import connect
+
+__all__ = ["salvage"]
+
+# Where the bounds cannot be read: so many places without a row end the search.
+_MISSES = 10_000
+# More than this between the bounds is damage too: 10 GiB of 1 KB are so many.
+_MOST_PLACES = 10_000_000
+
+
+def salvage(files: SpoolFiles, now_microseconds: int, why: str) -> Path:
+    """Copy what can be read into a new database and put the damaged one aside.
+
+    Rows keep their places. A row of which the value cannot be read becomes a
+    rejected one, with what can; one line among the rejected tells of the damage.
+    Until the swap the folder is as it was, so this may be tried again.
+
+    Returns:
+        Where the damaged database is now.
+
+    Raises:
+        sqlite3.Error: the copy could not be written.
+        OSError: the files could not be renamed.
+    """
+    _remove_new(files)
+    target = connect(files.new)
+    try:
+        target.execute("BEGIN")
+        _copy(files, target, now_microseconds, why)
+        target.execute("COMMIT")
+        # The copy is one file when it is renamed: nothing left in a log beside it.
+        target.execute("PRAGMA journal_mode = DELETE")
+    except BaseException:
+        target.close()
+        _remove_new(files)
+        raise
+    target.close()
+    return files.swap()
+
+
+def _remove_new(files: SpoolFiles) -> None:
+    for ending in ("", "-wal", "-shm"):
+        files.new.with_name(files.new.name + ending).unlink(missing_ok=True)
+
+
+def _copy(files: SpoolFiles, target: sqlite3.Connection, now: int, why: str) -> None:
+    source = sqlite3.connect(files.database, isolation_level=None)
+    source.text_factory = lambda data: data.decode("utf-8", "replace")
+    try:
+        for values in _rejected(source):
+            target.execute(sql.REJECT, values)
+        first, last = _copy_fragments(source, target, now)
+    finally:
+        source.close()
+    reason = f"the spool's file was damaged ({why}); what could be read was kept"
+    target.execute(sql.REJECT, (last, *[None] * 8, reason, now))
+    target.execute(sql.SET_BOUNDS, (first, last, *target.execute(sql.COUNTS).fetchone()))
+
+
+def _copy_fragments(
+    source: sqlite3.Connection, target: sqlite3.Connection, now: int
+) -> tuple[int, int]:
+    """Place by place: one that cannot be reached hides none behind it."""
+    first, last = _range(source)
+    seq, found, misses = first, first - 1, 0
+    while seq <= last if last is not None else misses < _MISSES:
+        misses += 1
+        row, problem = _row(source, seq)
+        if row is not None:
+            found, misses = seq, 0
+            if problem is None:
+                target.execute(sql.INSERT, row)
+            else:
+                target.execute(sql.REJECT, (*row, problem, now))
+        elif problem is not None and last is not None:
+            target.execute(sql.REJECT, (seq, *[None] * 8, problem, now))
+        seq += 1
+    return first, found if last is None else last
+
+
+def _range(source: sqlite3.Connection) -> tuple[int, int | None]:
+    """The places to look at: what the bounds say and what the table says, together."""
+    first_said, last_said, *_ = _one(source, sql.BOUNDS) or (None, None)
+    # One by one: the two ends of the table are in different pages.
+    lowest, highest = (
+        None if edge is None else edge[0]
+        for edge in (_one(source, sql.LOWEST), _one(source, sql.HIGHEST))
+    )
+    first = min((at for at in (first_said, lowest) if isinstance(at, int)), default=1)
+    last = max((at for at in (last_said, highest) if isinstance(at, int)), default=None)
+    if last is None or last - first > _MOST_PLACES:
+        return max(first, 1), None
+    return max(first, 1), last
+
+
+def _row(source: sqlite3.Connection, seq: int) -> tuple[tuple[Any, ...] | None, str | None]:
+    """A row, whole or but for its value, and what is wrong with it."""
+    try:
+        row = source.execute(sql.READ_ONE, (seq,)).fetchone()
+    except sqlite3.Error as error:
+        problem = f"cannot be read: {error}"
+    else:
+        return (None, None) if row is None else (tuple(row), None)
+    with suppress(sqlite3.Error):
+        row = source.execute(sql.READ_ONE_BUT_VALUE, (seq,)).fetchone()
+        return None if row is None else tuple(row), problem
+    return None, problem
+
+
+def _rejected(source: sqlite3.Connection) -> Iterator[tuple[Any, ...]]:
+    last = 0
+    with suppress(sqlite3.Error):
+        while (row := source.execute(sql.READ_REJECTED, (last,)).fetchone()) is not None:
+            last = row[0]
+            yield tuple(row[1:])
+
+
+def _one(source: sqlite3.Connection, statement: str) -> Any:
+    try:
+        return source.execute(statement).fetchone()
+    except sqlite3.Error:
+        return None
