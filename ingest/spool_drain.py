@@ -41,7 +41,7 @@ class Drainer:
         jitter: 0 to 1.
 
     Attributes:
-        sent: fragments that were acknowledged and deleted.
+        sent: fragments that were acknowledged.
         failures: tries that failed since the last one that did not.
     """
 
@@ -92,11 +92,12 @@ class Drainer:
                 await page.refused(error)
                 raise
             page.sent()
+        # Also where deleting it fails (a full disk): the spool does not read it again.
+        self._page = None
+        self.sent += page.count
         reached("ingest.before_spool_delete")
         await self._spool.acknowledge(page.last_seq)
         reached("ingest.after_spool_delete")
-        self.sent += page.count
-        self._page = None
 
     async def settled(self) -> None:
         """Wait until the spool is empty, or a try to empty it has failed."""

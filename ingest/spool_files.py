@@ -110,6 +110,19 @@ class SpoolLock:
             ) from error
         self._handle = handle
 
+    @property
+    def marked(self) -> bool:
+        """Whether there was a database in the folder before."""
+        assert self._handle is not None  # noqa: S101 - taken
+        return os.fstat(self._handle).st_size > 0
+
+    def mark(self) -> None:
+        """Note that there is a database in the folder."""
+        assert self._handle is not None  # noqa: S101 - taken
+        if not self.marked:
+            os.write(self._handle, b"oddslog spool\n")
+            os.fsync(self._handle)
+
     def release(self) -> None:
         """Let others have it; harmless a second time. The file stays."""
         handle, self._handle = self._handle, None

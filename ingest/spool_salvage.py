@@ -55,6 +55,9 @@ def _remove_new(files: SpoolFiles) -> None:
 
 def _copy(files: SpoolFiles, target: sqlite3.Connection, now: int, why: str) -> None:
     source = sqlite3.connect(files.database, isolation_level=None)
+    # SQLite refuses a file that is shorter than its head says, unless it is told that
+    # the one who reads knows what he does. Nothing is written.
+    source.execute("PRAGMA writable_schema = ON")
     source.text_factory = lambda data: data.decode("utf-8", "replace")
     try:
         for values in _rejected(source):

@@ -150,7 +150,6 @@ def connect(path: Path) -> sqlite3.Connection:
     connection.text_factory = _text
     try:
         connection.execute(f"PRAGMA page_size = {_PAGE_BYTES}")
-        connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
         # macOS: an fsync alone leaves the bytes in the disk's own cache.

@@ -6,7 +6,7 @@ Each is one transaction: all of it is on the disk when it returns, or nothing is
 import os
 import sqlite3
 from collections.abc import Callable, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,7 +26,7 @@ __all__ = ["SpoolStore"]
 
 T = TypeVar("T")
 
-# Pages of the file given back to the system in one transaction: 64 MiB.
+# Free pages of the file that are worth giving back to the system: 64 MiB.
 _VACUUM_PAGES = 4096
 
 
@@ -135,10 +135,15 @@ class SpoolStore:
             if bounds.first > bounds.last:
                 bounds.fragments = bounds.bytes = 0
 
+        self._tell()
         try:
             self._transaction(delete)
-        finally:
-            self._tell()
+        except SpoolError:
+            # The disk is full, and so is the log: written into the database, it can
+            # be begun anew, and takes the deletion without growing.
+            with suppress(SpoolError), spool_errors(self._directory):
+                self._open().execute("PRAGMA wal_checkpoint(RESTART)").fetchall()
+            self._transaction(delete)
         if self.counts.empty:
             self._give_back()
 
@@ -182,7 +187,7 @@ class SpoolStore:
         """Open the database; SQLite takes up its write-ahead log as far as it is whole."""
         files = self._files
         last = last_commit(files.wal)
-        emptied = last > 0 and not (files.database.exists() and files.database.stat().st_size)
+        emptied = not (files.database.exists() and files.database.stat().st_size)
         # SQLite removes a log whose database is empty: a second name keeps it.
         kept = files.directory / "spool.sqlite-wal.before"
         kept.unlink(missing_ok=True)
@@ -192,6 +197,9 @@ class SpoolStore:
             self._salvaging(self._connect)
             if last:
                 self._check_log(kept, last, emptied=emptied)
+            if emptied and self._lock.marked:
+                self._note(0, f"the spool's database {files.database} was gone or empty")
+            self._lock.mark()
         finally:
             kept.unlink(missing_ok=True)
 
@@ -371,13 +379,17 @@ class SpoolStore:
         )
 
     def _give_back(self) -> None:
-        """Give the file's free pages back to the system; failing at it is no failure."""
+        """Give the file's free pages back to the system; failing at it is no failure.
+
+        Of an empty spool: a VACUUM copies what is left, which is next to nothing.
+        (The pages of a large spool one by one, by auto_vacuum, would take minutes.)
+        """
         try:
             with spool_errors(self._directory):
                 connection = self._open()
-                while connection.execute("PRAGMA freelist_count").fetchone()[0]:
-                    connection.execute(f"PRAGMA incremental_vacuum({_VACUUM_PAGES})").fetchall()
-                connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+                if connection.execute("PRAGMA freelist_count").fetchone()[0] > _VACUUM_PAGES:
+                    connection.execute("VACUUM")
+                    connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
         except (SpoolError, DamagedError) as error:
             say("warning", "spool_space_not_given_back", reason=str(error))
 
