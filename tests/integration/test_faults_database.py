@@ -10,6 +10,7 @@ import pytest
 from sqlalchemy import make_url
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from oddslog.deploy.torture.proxy import Proxy
 from oddslog.schemas import KafkaConnection
 from oddslog.sink import attempts as attempts_module
 from oddslog.sink import database as database_module
@@ -17,7 +18,6 @@ from oddslog.sink.database import make_engine
 from oddslog.sink.errors import FatalDatabaseError
 from tests.support.conservation import assert_conserved, feed_events, until_ledger
 from tests.support.polls import blocked, letters, rows
-from tests.support.proxy import Proxy
 from tests.support.running import Running, running
 from tests.support.waiting import until
 
