@@ -5,7 +5,20 @@ from typing import Annotated
 import typer
 
 from ..schemas.version import VERSION
-from .commands import config, demo, dlq, feed, ledger, migrate, sink, stack, status, topics, torture
+from .commands import (
+    config,
+    demo,
+    dlq,
+    feed,
+    ledger,
+    migrate,
+    sink,
+    spool,
+    stack,
+    status,
+    topics,
+    torture,
+)
 
 __all__ = ["app"]
 
@@ -54,4 +67,5 @@ app.command("sink", rich_help_panel=_RUN)(sink.sink)
 app.command("status", rich_help_panel=_LOOK)(status.status)
 app.add_typer(ledger.app, name="ledger", rich_help_panel=_LOOK)
 app.add_typer(dlq.app, name="dlq", rich_help_panel=_LOOK)
+app.add_typer(spool.app, name="spool", rich_help_panel=_LOOK)
 app.command("config", rich_help_panel=_LOOK)(config.config)

@@ -18,14 +18,17 @@ __all__ = ["FeedTotals", "feed"]
 
 # What an interrupt waits for: a batch takes a tenth of it.
 _STOP_SECONDS = 3.0
+# What the spool gets at the end, as long as Kafka takes it.
+_SETTLE_SECONDS = 3600.0
 
 
 @dataclass(slots=True)
 class FeedTotals:
-    """What was fed: only what Kafka has acknowledged counts.
+    """What was fed: only what Kafka has acknowledged, or the spool has taken, counts.
 
     `failed` are batches that were not stored, or not whole; `rejected` the
-    snapshots and confirmations that never can be.
+    snapshots and confirmations that never can be. `spool_fragments` are in the
+    spool at the end, and not in Kafka yet.
     """
 
     batches: int = 0
@@ -36,6 +39,7 @@ class FeedTotals:
     rejected: int = 0
     bad_lines: int = 0
     seconds: float = 0.0
+    spool_fragments: int = 0
 
     @property
     def fine(self) -> bool:
@@ -82,7 +86,7 @@ async def feed(
 ) -> FeedTotals:
     """Enqueue the batches and wait for all receipts; the topic was looked at before.
 
-    A batch that Kafka does not take after all attempts ends the feed: the next
+    A batch that neither Kafka nor a spool takes ends the feed: the next
     ones would each wait as long. One of which only parts are rejected does not.
 
     Args:
@@ -93,7 +97,12 @@ async def feed(
     """
     feeder = _Feeder(out, meter)
     destination = KafkaDestination(
-        settings.kafka(), topic=settings.topic, raw_response=settings.raw_response != "none"
+        settings.kafka(),
+        topic=settings.topic,
+        raw_response=settings.raw_response != "none",
+        spool_dir=settings.spool_dir,
+        spool_bytes=settings.spool_bytes,
+        durability=settings.durability,
     )
     started = time.perf_counter()
     async with AsyncWriteQueue(
@@ -106,9 +115,11 @@ async def feed(
             await _enqueue_all(queue, batches, feeder)
             if feeder.undelivered.is_set():
                 quieten_logs()  # one batch was logged in full; the others fail of the same
+            await destination.settle(_SETTLE_SECONDS)
         except asyncio.CancelledError:
             feeder.interrupted(queue.stats()["queue_size"])
             raise
+    feeder.totals.spool_fragments = destination.stats()["spool_fragments"]
     feeder.totals.seconds = time.perf_counter() - started
     return feeder.totals
 

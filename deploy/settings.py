@@ -15,10 +15,11 @@ from ..schemas.connection import KafkaConnection
 from ..schemas.errors import ConfigurationError
 from ..schemas.wire import DEFAULT_GROUP, DEFAULT_TOPIC
 
-__all__ = ["PREFIX", "LogLevel", "RawResponse", "Settings", "StackMode", "variable"]
+__all__ = ["PREFIX", "Durability", "LogLevel", "RawResponse", "Settings", "StackMode", "variable"]
 
 PREFIX = "ODDSLOG_"
 
+Durability = Literal["ack", "spool"]
 RawResponse = Literal["database", "log", "none"]
 StackMode = Literal["auto", "env", "docker", "local"]
 LogLevel = Literal["debug", "info", "warning", "error"]
@@ -132,6 +133,22 @@ class Settings(BaseSettings):
         description="Bytes (estimated, encoded) that may wait in the write queue; the objects in"
         " memory take several times that.",
     )
+    spool_dir: str | None = Field(
+        None,
+        description="Folder of the write queue's spool, on a disk that survives a restart, of one"
+        " process alone. What Kafka does not take waits there. Not set: there is no spool.",
+    )
+    spool_bytes: int = Field(
+        10 * 1024 * _MIB,
+        ge=_MIB,
+        le=1024 * 1024 * _MIB,
+        description="Bytes that the spool may hold; then batches fail as they do without one.",
+    )
+    durability: Durability = Field(
+        "ack",
+        description="When a receipt resolves: `ack` (Kafka has the batch; the spool only where"
+        " Kafka does not take it), `spool` (the batch is fsynced in the spool, at once).",
+    )
     poll_records: int = Field(
         500,
         ge=1,
@@ -188,6 +205,10 @@ class Settings(BaseSettings):
                     f"{variable('security_protocol')}={self.security_protocol} needs"
                     f" {' and '.join(missing)}"
                 )
+        if self.durability == "spool" and self.spool_dir is None:
+            raise ValueError(
+                f"{variable('durability')}=spool needs a folder: {variable('spool_dir')}"
+            )
         return self
 
     def kafka(self) -> KafkaConnection:

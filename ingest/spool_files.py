@@ -11,6 +11,7 @@ import fcntl
 import os
 import shutil
 import struct
+import time
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -20,6 +21,9 @@ __all__ = ["SpoolFiles", "SpoolLock", "last_commit", "sync_folder"]
 
 _WAL_HEADER = struct.Struct(">8I")
 _FRAME_HEADER = struct.Struct(">6I")
+_HELD = (errno.EWOULDBLOCK, errno.EACCES)
+_LOCK_TRIES = 4
+_LOCK_PAUSE_SECONDS = 0.05
 _WAL_MAGIC = (0x377F0682, 0x377F0683)
 
 
@@ -83,7 +87,7 @@ class SpoolLock:
         self._handle: int | None = None
 
     def take(self) -> None:
-        """Make the folder where it is missing, and lock it; at once or not at all.
+        """Make the folder where it is missing, and lock it; within a moment or not at all.
 
         Raises:
             ConfigurationError: another process has it, or the folder cannot be used.
@@ -97,18 +101,47 @@ class SpoolLock:
                 f"the spool's folder {directory} cannot be used: {error.strerror or error}"
             ) from error
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            locked = self._lock(handle)
         except OSError as error:
             os.close(handle)
-            if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
-                raise ConfigurationError(
-                    f"the spool in {directory} is in use by another queue or command;"
-                    " one at a time has it: give each queue a folder of its own"
-                ) from None
             raise ConfigurationError(
                 f"the spool in {directory} cannot be locked: {error.strerror or error}"
             ) from error
+        if not locked:
+            os.close(handle)
+            raise ConfigurationError(
+                f"the spool in {directory} is in use by another queue or command;"
+                " one at a time has it: give each queue a folder of its own"
+            )
         self._handle = handle
+
+    def taken(self) -> bool:
+        """Whether another process has it now. Holds it for an instant to find out."""
+        try:
+            handle = os.open(self._files.lock, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            return False
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            return error.errno in _HELD
+        else:
+            return False
+        finally:
+            os.close(handle)
+
+    def _lock(self, handle: int) -> bool:
+        """Lock it; a few times, as `taken` may hold it for an instant."""
+        for _ in range(_LOCK_TRIES):
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                if error.errno not in _HELD:
+                    raise
+                time.sleep(_LOCK_PAUSE_SECONDS)
+            else:
+                return True
+        return False
 
     @property
     def marked(self) -> bool:

@@ -16,6 +16,8 @@ __all__ = ["salvage"]
 _MISSES = 10_000
 # More than this between the bounds is damage too: 10 GiB of 1 KB are so many.
 _MOST_PLACES = 10_000_000
+# Python fails to decode SQLite's messages about damaged names.
+_ERRORS = (sqlite3.Error, UnicodeDecodeError)
 
 
 def salvage(files: SpoolFiles, now_microseconds: int, why: str) -> Path:
@@ -110,11 +112,11 @@ def _row(source: sqlite3.Connection, seq: int) -> tuple[tuple[Any, ...] | None, 
     """A row, whole or but for its value, and what is wrong with it."""
     try:
         row = source.execute(sql.READ_ONE, (seq,)).fetchone()
-    except sqlite3.Error as error:
+    except _ERRORS as error:
         problem = f"cannot be read: {error}"
     else:
         return (None, None) if row is None else (tuple(row), None)
-    with suppress(sqlite3.Error):
+    with suppress(*_ERRORS):
         row = source.execute(sql.READ_ONE_BUT_VALUE, (seq,)).fetchone()
         return None if row is None else tuple(row), problem
     return None, problem
@@ -122,7 +124,7 @@ def _row(source: sqlite3.Connection, seq: int) -> tuple[tuple[Any, ...] | None, 
 
 def _rejected(source: sqlite3.Connection) -> Iterator[tuple[Any, ...]]:
     last = 0
-    with suppress(sqlite3.Error):
+    with suppress(*_ERRORS):
         while (row := source.execute(sql.READ_REJECTED, (last,)).fetchone()) is not None:
             last = row[0]
             yield tuple(row[1:])
@@ -131,5 +133,5 @@ def _rejected(source: sqlite3.Connection) -> Iterator[tuple[Any, ...]]:
 def _one(source: sqlite3.Connection, statement: str) -> Any:
     try:
         return source.execute(statement).fetchone()
-    except sqlite3.Error:
+    except _ERRORS:
         return None

@@ -27,6 +27,7 @@ __all__ = [
     "LOWEST",
     "OLDEST",
     "READ_AFTER",
+    "READ_ALL_REJECTED",
     "READ_ONE",
     "READ_ONE_BUT_VALUE",
     "READ_REJECTED",
@@ -101,6 +102,7 @@ REJECT = (
     f"INSERT INTO rejected ({_COLUMNS}, reason, rejected_at)"
     " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
+READ_ALL_REJECTED = f"SELECT id, {_COLUMNS}, reason, rejected_at FROM rejected ORDER BY id"
 READ_REJECTED = (
     f"SELECT id, {_COLUMNS}, reason, rejected_at FROM rejected WHERE id > ? ORDER BY id LIMIT 1"
 )
@@ -203,6 +205,8 @@ def spool_errors(directory: Path) -> Iterator[None]:
     """
     try:
         yield
+    except UnicodeDecodeError as error:  # of a message about damaged names
+        raise DamagedError("the names in it are damaged") from error
     except sqlite3.Error as error:
         if is_corrupt(error):
             raise DamagedError(str(error)) from error

@@ -21,6 +21,7 @@ __all__ = [
     "LogLevelOption",
     "Run",
     "Schema",
+    "SpoolDir",
     "StackOption",
     "Topic",
     "begin",
@@ -57,6 +58,9 @@ Group = Annotated[
 Schema = Annotated[
     str | None,
     typer.Option("--schema", metavar="NAME", help="The PostgreSQL schema with the tables."),
+]
+SpoolDir = Annotated[
+    str | None, typer.Option("--spool-dir", metavar="FOLDER", help="The spool's folder.")
 ]
 LogLevelOption = Annotated[
     Level | None,

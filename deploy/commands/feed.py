@@ -166,20 +166,32 @@ def _feed(run: Run, source: "Source", bad_lines: Callable[[], int] = lambda: 0) 
     from ..feeding import FeedTotals, feed
 
     async def work() -> FeedTotals:
+        from ...schemas.errors import UnreachableError
         from ..kafka import usable_topic
         from ..logs import let_libraries_log
 
-        await usable_topic(run.settings.kafka(), run.settings.topic)
+        try:
+            await usable_topic(run.settings.kafka(), run.settings.topic)
+        except UnreachableError as error:
+            if run.settings.spool_dir is None:
+                raise
+            run.out.warn(f"{error}; everything goes to the spool")
         let_libraries_log()
         with run.out.meter("feed", source.total, "batches") as meter, source.open() as batches:
             return await feed(run.settings, batches, run.out, meter)
 
     totals = signals.run(work())
     totals.bad_lines = bad_lines()
+    spooled = f", or in the spool in {run.settings.spool_dir}" if totals.spool_fragments else ""
     run.out.say(
         f"{totals.snapshots:,} snapshots with {totals.markets:,} markets and"
-        f" {totals.confirmations:,} confirmations are in topic {run.settings.topic}"
+        f" {totals.confirmations:,} confirmations are in topic {run.settings.topic}{spooled}"
     )
+    if spooled:
+        run.out.warn(
+            f"{totals.spool_fragments:,} fragments wait in the spool; the next feed sends them,"
+            " or: oddslog spool drain"
+        )
     if not totals.fine:
         run.out.say(
             f"Not everything: {totals.failed} batches failed, {totals.rejected} parts were"

@@ -94,6 +94,12 @@ ADAPTERS: dict[str, set[str]] = {
         "sink.consumer",
         "sink.topics",
     },
+    "sqlite3": {
+        "ingest.spool_look",
+        "ingest.spool_salvage",
+        "ingest.spool_sql",
+        "ingest.spool_store",
+    },
     "asyncpg": {"sink.classify", "deploy.stack.probes"},
     "sqlalchemy": {
         "deploy.commands.migrate",
