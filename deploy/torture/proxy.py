@@ -55,8 +55,9 @@ class _Pipe:
 class Proxy:
     """Forwards one port to a server, until told to misbehave."""
 
-    def __init__(self, host: str, port: int) -> None:
+    def __init__(self, host: str, port: int, *, listen_port: int = 0) -> None:
         self._host = host
+        self._listen_port = listen_port
         self._target_port = port
         self._listener: asyncio.Server | None = None
         self._pipes: dict[_Pipe, asyncio.Task[None]] = {}
@@ -93,7 +94,7 @@ class Proxy:
         return len(self._pipes)
 
     async def __aenter__(self) -> "Proxy":
-        self._listener = await asyncio.start_server(self._accept, "127.0.0.1", 0)
+        self._listener = await asyncio.start_server(self._accept, "127.0.0.1", self._listen_port)
         return self
 
     async def __aexit__(
