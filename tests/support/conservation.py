@@ -16,7 +16,7 @@ from tests.support.kafka import produce
 from tests.support.polls import letters, one, rows
 from tests.support.waiting import until
 
-__all__ = ["CONFIRMED", "assert_conserved", "feed_events", "until_ledger"]
+__all__ = ["CONFIRMED", "assert_conserved", "feed_events", "sealed", "until_ledger"]
 
 CONFIRMED = NOON + timedelta(minutes=1)
 
