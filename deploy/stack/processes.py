@@ -13,7 +13,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["Account", "Cancelled", "Identity", "alive", "end", "run", "spawn", "wait_gone"]
+__all__ = [
+    "Account",
+    "Cancelled",
+    "Identity",
+    "alive",
+    "end",
+    "identify",
+    "run",
+    "spawn",
+    "wait_gone",
+]
 
 _POLL_SECONDS = 0.02
 _HAS_PROC = Path("/proc/self/stat").exists()  # else `ps`, as on macOS
@@ -86,7 +96,12 @@ def spawn(
         )
     _children[child.pid] = child
     # Not reaped yet, so even a child that is dead by now still has its start time.
-    return Identity(child.pid, _looked_up(child.pid)[0])
+    return identify(child.pid)
+
+
+def identify(pid: int) -> Identity:
+    """The process that has this id now; its `started` is empty where there is none."""
+    return Identity(pid, _looked_up(pid)[0])
 
 
 def run(

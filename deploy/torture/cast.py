@@ -4,6 +4,7 @@ from pathlib import Path
 
 from ..settings import Settings, variable
 from .faults import Seat, Targets
+from .guard import Guard
 from .members import Member, Program, run_once
 from .place import Place, Way
 from .result import Plan, Progress
@@ -22,8 +23,15 @@ class Cast:
     """The processes: a feeder and the sinks."""
 
     def __init__(
-        self, folder: Path, plan: Plan, place: Place, settings: Settings, progress: Progress
+        self,
+        folder: Path,
+        plan: Plan,
+        place: Place,
+        settings: Settings,
+        progress: Progress,
+        guard: Guard,
     ) -> None:
+        self._guard = guard
         self._folder = folder
         self._place = place
         self._settings = settings
@@ -73,7 +81,7 @@ class Cast:
         """Run one more sink up to the log's end; a finding where that does not work."""
         log = self._folder / "catch-up.log"
         program = self._sink_program(self._place.ways[1], "--until-caught-up", "--json")
-        code = await run_once(program, log, _CATCH_UP_SECONDS)
+        code = await run_once(program, log, _CATCH_UP_SECONDS, self._guard.watch)
         if code != 0:
             how = f"ended with exit code {code}" if code is not None else "did not end"
             tail = log.read_text(encoding="utf-8", errors="replace")[-2000:]
@@ -87,6 +95,7 @@ class Cast:
             name,
             program,
             self._folder / f"{name}.log",
+            on_start=self._guard.watch,
             on_point=on_point,
             on_finding=self._progress.find,
         )

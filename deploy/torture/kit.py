@@ -29,6 +29,7 @@ from ..sinking import records_to_read
 from .cast import Cast
 from .check import check_conserved
 from .faults import Faults
+from .guard import Guard, guarding
 from .place import Ground, Place
 from .result import Plan, Progress, TortureResult
 from .schedule import Surroundings, steps
@@ -48,7 +49,8 @@ def torture(settings: Settings, plan: Plan, out: Out, *, keep: bool) -> TortureR
     """Run it, and take away what was made.
 
     Whatever happens on the way, an interrupt too, no process, topic, database or
-    server of it is left. With `keep` servers and data stay up after the end. The
+    server of it is left (after SIGKILL: a topic and a database on given servers,
+    containers). With `keep` servers and data stay up after the end. The
     folder with journals and logs stays where something was found.
 
     Raises:
@@ -56,7 +58,11 @@ def torture(settings: Settings, plan: Plan, out: Out, *, keep: bool) -> TortureR
         KeyboardInterrupt: after everything was taken away.
     """
     folder = Path(tempfile.mkdtemp(prefix="oddslog-torture-"))
-    kit = _Kit(settings, plan, folder, out)
+    with guarding(folder) as guard:
+        return _torture(_Kit(settings, plan, folder, out, guard), plan, out, keep=keep)
+
+
+def _torture(kit: "_Kit", plan: Plan, out: Out, *, keep: bool) -> TortureResult:
     result: TortureResult | None = None
     try:
         result = signals.run(kit.run())
@@ -75,7 +81,10 @@ def torture(settings: Settings, plan: Plan, out: Out, *, keep: bool) -> TortureR
 class _Kit:
     """One torture."""
 
-    def __init__(self, settings: Settings, plan: Plan, folder: Path, out: Out) -> None:
+    def __init__(
+        self, settings: Settings, plan: Plan, folder: Path, out: Out, guard: Guard
+    ) -> None:
+        self._guard = guard
         self._settings = settings
         self._plan = plan
         self._folder = folder
@@ -99,7 +108,9 @@ class _Kit:
             async with open_engine(belongings.settings, "torture") as engine:
                 await migrate(engine)
                 await refuse_some(engine)
-                cast = Cast(self._folder, plan, place, belongings.settings, self._progress)
+                cast = Cast(
+                    self._folder, plan, place, belongings.settings, self._progress, self._guard
+                )
                 out.note(f"A feeder, {plan.sinks} sinks, faults for {plan.minutes:g} minutes")
                 started = time.monotonic()
                 await _flat(self._storm(engine, cast))

@@ -65,6 +65,7 @@ class Member:
         program: Program,
         log: Path,
         *,
+        on_start: Callable[[int], None],
         on_point: Callable[[], None],
         on_finding: Callable[[str], None],
     ) -> None:
@@ -74,6 +75,7 @@ class Member:
         self.peak_bytes: int | None = None
         self._program = program
         self._log = log
+        self._on_start = on_start
         self._on_point = on_point
         self._on_finding = on_finding
         self._wanted = True
@@ -162,6 +164,7 @@ class Member:
         point, self._next_point = self._next_point, ""
         self._log_start = self._log.stat().st_size if self._log.exists() else 0
         self._process = await _spawn(self._program, self.starts, self._log, point)
+        self._on_start(self._process.pid)
         self._asked = set()
         self._armed = bool(point)
         self.starts += 1
@@ -191,9 +194,12 @@ class Member:
             await process.wait()
 
 
-async def run_once(program: Program, log: Path, deadline_seconds: float) -> int | None:
+async def run_once(
+    program: Program, log: Path, deadline_seconds: float, on_start: Callable[[int], None]
+) -> int | None:
     """Run a program to its end; returns its exit code, None where it had to be killed."""
     process = await _spawn(program, 0, log, "")
+    on_start(process.pid)
     try:
         async with asyncio.timeout(deadline_seconds):
             return await process.wait()

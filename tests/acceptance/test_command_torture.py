@@ -12,6 +12,7 @@ from oddslog.deploy.torture.schedule import Fault
 from oddslog.schemas import KafkaConnection
 from tests.acceptance.test_command_demo import left_behind
 from tests.support.command import Command
+from tests.support.waiting import until
 
 FIGURES = {
     "seconds",
@@ -99,9 +100,35 @@ async def test_an_interrupted_torture_leaves_nothing(
     assert "Traceback" not in result.err
     assert re.search(r"interrupted; its seed was 12\b", result.err)
     assert "are not restarted" in result.err
-    assert not [process for process in family if process.is_running()]
+    assert not any(map(alive, family))
     assert await left_behind(servers, kafka, "oddslog_torture_") == []
     assert contents(tmp_path) == []
+
+
+async def test_a_torture_that_is_killed_leaves_nothing_either(own: Command, tmp_path: Path) -> None:
+    """Its guard ends the processes, and takes the servers and the folder away."""
+    with own.running("torture", "--seed", "13") as torture:
+        torture.wait_for("faults for")
+        kit = psutil.Process(torture.process.pid)
+        await until(lambda: running(kit, "oddslog.deploy.torture.feeder"), "the feeder")
+        family = kit.children(recursive=True)
+        torture.end(signal.SIGKILL)
+    assert len(family) > 5  # the guard, the servers, the feeder, the sinks
+    await until(lambda: not any(map(alive, family)), "the end of its processes")
+    await until(lambda: not contents(tmp_path), "the end of its folder")
+
+
+def running(kit: psutil.Process, module: str) -> bool:
+    """Whether the kit has a child that runs a module."""
+    return any(module in child.cmdline() for child in kit.children() if alive(child))
+
+
+def alive(process: psutil.Process) -> bool:
+    """Whether it still does something: where nobody reaps orphans, they stay as zombies."""
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 @pytest.mark.faults
