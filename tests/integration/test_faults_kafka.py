@@ -17,12 +17,12 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from oddslog.deploy.stack import LocalStack
 from oddslog.deploy.stack.probes import free_port
+from oddslog.deploy.torture.proxy import Proxy
 from oddslog.schemas import KafkaConnection
 from oddslog.sink.database import make_engine
 from oddslog.sink.topics import create_topic
 from tests.support.conservation import assert_conserved, feed_events, until_ledger
 from tests.support.polls import blocked
-from tests.support.proxy import Proxy
 from tests.support.running import running
 from tests.support.waiting import until
 

@@ -9,6 +9,7 @@ import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from oddslog.deploy.stack import Servers
+from oddslog.deploy.torture.proxy import Proxy
 from oddslog.schemas import KafkaConnection
 from oddslog.schemas.codec import snapshot_part
 from oddslog.sink.database import make_engine
@@ -19,7 +20,6 @@ from tests.support.conservation import assert_conserved, feed_events, until_ledg
 from tests.support.fragments import confirming, holding
 from tests.support.kafka import add_partitions, produce
 from tests.support.polls import blocked, one, rows
-from tests.support.proxy import Proxy
 from tests.support.running import running
 from tests.support.waiting import until
 
