@@ -48,7 +48,8 @@ class Sweeper:
             pending = await sweep_pending(self._engine, log_id, retention_seconds)
         if pending.applied or pending.expired:
             log.info("pending_swept", applied=pending.applied, expired=pending.expired)
-        # After a stop one page is written yet, and no more.
+        # A stop ends a sweep at its next page; the last one, after the stop, goes as far
+        # as the time that a stop leaves.
         ending = self._stopping.is_set()
         async with asyncio.timeout(_LETTERS_SECONDS):
             letters = await sweep_waiting(

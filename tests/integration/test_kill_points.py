@@ -21,6 +21,7 @@ from tests.support.sink_process import BUDGET_SECONDS, SinkProcess
 
 KILL_POINTS = (
     "sink.before_copy",  # the transaction is open, snapshots are inserted
+    "sink.in_copy",  # ... and all market rows are on their way
     "sink.rows_written",  # the transaction is open, all rows are written
     "sink.before_commit",  # the ledger is moved, not committed
     "sink.after_commit",  # committed, and nobody knows yet
