@@ -155,6 +155,7 @@ async def test_membership_is_kept_while_the_database_is_away(
     await assert_conserved(engine, fed)
 
 
+@pytest.mark.faults
 async def test_a_transaction_longer_than_the_session(
     kafka: KafkaConnection, topic: str, engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -323,7 +324,7 @@ END$$
 """
 
 
-@pytest.mark.parametrize("sqlstate", ["57014", "53200"])
+@pytest.mark.parametrize("sqlstate", ["57014", pytest.param("53200", marks=pytest.mark.faults)])
 async def test_a_poll_that_is_too_much_is_written_in_halves(
     kafka: KafkaConnection, topic: str, engine: AsyncEngine, sqlstate: str
 ) -> None:

@@ -155,6 +155,7 @@ async def test_the_way_to_the_broker_is_cut_again_and_again(
     await assert_conserved(engine, fed)
 
 
+@pytest.mark.faults
 async def test_the_way_to_the_broker_stalls(
     kafka: KafkaConnection, topic: str, engine: AsyncEngine, proxy: Proxy
 ) -> None:
@@ -173,6 +174,7 @@ async def test_the_way_to_the_broker_stalls(
     await assert_conserved(engine, fed)
 
 
+@pytest.mark.faults
 async def test_a_slow_way_to_the_broker(
     kafka: KafkaConnection, topic: str, engine: AsyncEngine, proxy: Proxy
 ) -> None:

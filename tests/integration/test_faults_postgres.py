@@ -113,7 +113,16 @@ async def restart_smart(server: Postgres, engine: AsyncEngine) -> None:
     await restart_fast(server, engine)
 
 
-@pytest.mark.parametrize("fault", [kill_backend, kill_server, restart_fast, restart_smart])
+@pytest.mark.parametrize(
+    "fault",
+    [
+        kill_server,
+        *(
+            pytest.param(fault, marks=pytest.mark.faults)
+            for fault in (kill_backend, restart_fast, restart_smart)
+        ),
+    ],
+)
 async def test_the_server_goes_in_mid_transaction(
     kafka: KafkaConnection,
     topic: str,
