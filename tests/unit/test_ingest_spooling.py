@@ -218,7 +218,7 @@ async def test_stop_in_an_outage_puts_the_memory_queue_into_the_spool(
     """Also what was not encoded yet; every receipt resolves, in a part of the deadline."""
     loop = asyncio.get_running_loop()
     broker.answer = lambda _number, _event: None
-    more = {"attempt_deadline_seconds": 60, "stop_deadline_seconds": 4.0}
+    more: dict[str, Any] = {"attempt_deadline_seconds": 60, "stop_deadline_seconds": 4.0}
     async with running(tmp_path, **more) as queue:
         broker.away = away
         receipts = [await queue.enqueue(small(index)) for index in range(20)]
