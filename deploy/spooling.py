@@ -75,6 +75,13 @@ async def drain(settings: Settings, directory: Path, meter: Meter) -> Drained:
     await spool.open()
     try:
         before = spool.counts.rejected
+        if not spool.counts.empty:
+            await publisher.start()
+        if publisher.away:
+            raise UnreachableError(
+                f"Kafka does not answer at {settings.bootstrap_servers}, or refuses the"
+                f" credentials; {_left(spool)}"
+            )
         drainer = Drainer(spool, publisher, sleep=asyncio.sleep, jitter=random)
         await _drain(spool, drainer, meter)
         return Drained(drainer.sent, spool.counts.rejected - before)

@@ -58,7 +58,9 @@ class KafkaDelivery:
 
     def describe(self) -> dict[str, object]:
         """See `Delivery.describe`."""
-        missing = unacknowledged(self.fragments)
+        return self._described(unacknowledged(self.fragments))
+
+    def _described(self, missing: Sequence[Fragment]) -> dict[str, object]:
         return {
             "fragments": len(self.fragments),
             "unacknowledged": len(missing),
@@ -132,7 +134,8 @@ class SpooledDelivery(KafkaDelivery):
 
     def describe(self) -> dict[str, object]:
         """See `Delivery.describe`."""
-        return {**super().describe(), "spooled": self.spooled}
+        missing = [] if self.spooled else unacknowledged(self.fragments)
+        return {**self._described(missing), "spooled": self.spooled}
 
     async def _behind_the_others(self, deadline_seconds: float) -> bool:
         """Whether the spool has taken it; False where it cannot and need not."""

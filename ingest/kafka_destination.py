@@ -158,9 +158,12 @@ class KafkaDestination:
     async def settle(self, deadline_seconds: float) -> None:
         """Wait until the brokers have all that was spooled, as long as it goes well.
 
-        Returns as soon as a try to send it fails, and at the deadline.
+        Returns as soon as a try to send it fails, and at the deadline; at once while
+        no broker has been seen.
         """
         if self._drainer is None or self._draining is None or self._draining.done():
+            return
+        if self._publisher.away:
             return
         try:
             async with asyncio.timeout(deadline_seconds):

@@ -35,6 +35,10 @@ COMMANDS = (
     "ledger show",
     "ledger adopt",
     "dlq list",
+    "spool status",
+    "spool drain",
+    "spool verify",
+    "spool export",
     "config",
 )
 

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from oddslog.schemas import KafkaConnection
 from oddslog.schemas.codec import EventWrites, decode, snapshot_from_record
 from oddslog.schemas.records import CompetitorSnapshotKey, SnapshotKey
 from oddslog.schemas.wire import Kind
+from tests.support.waiting import BUDGET_SECONDS
 from tests.unit.test_ingest_contract import DestinationContract
 
 
@@ -62,8 +64,9 @@ def event_ids(records: list[Stored]) -> list[int]:
 class OpenedKafka:
     """A destination on a topic of its own."""
 
-    def __init__(self, kafka: KafkaConnection, topic: str) -> None:
-        self.destination: Destination = KafkaDestination(kafka, topic=topic)
+    def __init__(self, kafka: KafkaConnection, topic: str, **options: Any) -> None:
+        self._kafka_destination = KafkaDestination(kafka, topic=topic, **options)
+        self.destination: Destination = self._kafka_destination
         self._servers = kafka.bootstrap_servers
         self._topic = topic
 
@@ -71,6 +74,7 @@ class OpenedKafka:
         snapshots: list[Any] = []
         keys: list[Any] = []
         ids: list[tuple[str, int]] = []
+        await self._kafka_destination.settle(BUDGET_SECONDS)  # what was spooled first
         records = await read_topic(self._servers, self._topic)
         # Partitions have no order among them; a batch's fragments do.
         for record in sorted(records, key=lambda found: found.writes.fragment_index):
@@ -97,6 +101,19 @@ class TestKafkaDestination(DestinationContract):
     @pytest.fixture
     async def opened(self, kafka: KafkaConnection, topic: str) -> AsyncIterator[OpenedKafka]:
         opened = OpenedKafka(kafka, topic)
+        await opened.destination.start()
+        yield opened
+        await opened.destination.stop()
+
+
+class TestKafkaDestinationWithSpool(DestinationContract):
+    """The contract where every batch goes through the spool."""
+
+    @pytest.fixture
+    async def opened(
+        self, kafka: KafkaConnection, topic: str, tmp_path: Path
+    ) -> AsyncIterator[OpenedKafka]:
+        opened = OpenedKafka(kafka, topic, spool_dir=tmp_path, durability="spool")
         await opened.destination.start()
         yield opened
         await opened.destination.stop()

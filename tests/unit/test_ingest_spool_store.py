@@ -90,6 +90,14 @@ def test_any_course_of_events_keeps_order_and_content(
         store.close()
 
 
+def test_every_commit_is_fsynced(tmp_path: Path) -> None:
+    """A machine that loses its power loses no receipt: WAL with FULL, not NORMAL."""
+    with open_store(tmp_path) as store:
+        assert store._connection is not None
+        assert store._connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+        assert store._connection.execute("PRAGMA synchronous").fetchone() == (2,)
+
+
 def test_a_page_is_bounded_in_bytes_and_rows(tmp_path: Path) -> None:
     """A fragment larger than a page is a page of its own."""
     with open_store(tmp_path) as store:
