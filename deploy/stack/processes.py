@@ -20,6 +20,7 @@ __all__ = [
     "alive",
     "end",
     "identify",
+    "is_stopped",
     "run",
     "spawn",
     "wait_gone",
@@ -102,6 +103,11 @@ def spawn(
 def identify(pid: int) -> Identity:
     """The process that has this id now; its `started` is empty where there is none."""
     return Identity(pid, _looked_up(pid)[0])
+
+
+def is_stopped(pid: int) -> bool:
+    """Whether the process with this id stands still by SIGSTOP."""
+    return _looked_up(pid)[1].startswith("T")
 
 
 def run(

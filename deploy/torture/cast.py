@@ -4,6 +4,7 @@ from pathlib import Path
 
 from ..settings import Settings, variable
 from .faults import Seat, Targets
+from .feeder import SPOOL
 from .guard import Guard
 from .members import Member, Program, run_once
 from .place import Place, Way
@@ -77,15 +78,29 @@ class Cast:
         for member in self.members:
             member.calm()
 
+    async def drain_spool(self) -> None:
+        """Send what the feeder's last life left in the spool; a finding where that fails."""
+        spool = self._folder / SPOOL
+        if spool.is_dir():
+            program = Program(
+                "oddslog.deploy",
+                lambda _: ["spool", "drain", "--spool-dir", str(spool)],
+                self._environment(self._place.ways[0]),
+            )
+            await self._run_once("the drain of the spool", program)
+
     async def catch_up(self) -> None:
         """Run one more sink up to the log's end; a finding where that does not work."""
-        log = self._folder / "catch-up.log"
         program = self._sink_program(self._place.ways[1], "--until-caught-up", "--json")
+        await self._run_once("the sink until caught up", program)
+
+    async def _run_once(self, what: str, program: Program) -> None:
+        log = self._folder / "afterwards.log"
         code = await run_once(program, log, _CATCH_UP_SECONDS, self._guard.watch)
         if code != 0:
             how = f"ended with exit code {code}" if code is not None else "did not end"
             tail = log.read_text(encoding="utf-8", errors="replace")[-2000:]
-            self._progress.find(f"the sink until caught up {how}: {tail}")
+            self._progress.find(f"{what} {how}: {tail}")
 
     def _seat(self, name: str, at_point: str, program: Program, way: Way) -> Seat:
         def on_point() -> None:

@@ -20,6 +20,9 @@ from .sessions import lock_table, terminate_backend
 __all__ = ["Faults", "Seat", "Targets"]
 
 _COMMIT_SECONDS = 10.0
+# For how long a sink that was armed is watched: whether it has come to its point.
+_LOOK_SECONDS = 0.1
+_LOOKS = 200
 
 
 @dataclass(frozen=True)
@@ -65,6 +68,7 @@ class Faults:
             Fault.SINK_KILLED_AT_POINT: self._kill_at,
             Fault.SINK_STOPPED: self._stop,
             Fault.SINK_FROZEN: self._freeze,
+            Fault.SINK_FROZEN_AT_POINT: self._freeze_at,
             Fault.FEEDER_KILLED: self._kill,
             Fault.FEEDER_KILLED_AT_POINT: self._kill_at,
             Fault.FEEDER_STOPPED: self._stop,
@@ -116,8 +120,22 @@ class Faults:
         try:
             await asyncio.sleep(step.seconds)
         finally:
-            seat.member.send(signal.SIGCONT)
+            seat.member.wake()
         return True
+
+    async def _freeze_at(self, step: Step, seat: Seat) -> bool:
+        """The next process stops itself at the point; it is woken up some time later."""
+        seat.member.kill_at(f"{step.detail}:{step.count}:STOP")
+        try:
+            for _ in range(_LOOKS):
+                if seat.member.stopped:
+                    await asyncio.sleep(step.seconds)
+                    return True
+                await asyncio.sleep(_LOOK_SECONDS)
+            seat.member.calm()
+            return False
+        finally:
+            seat.member.wake()
 
     # The network.
 

@@ -27,7 +27,7 @@ from ..settings import Settings
 from .journal import Did, JournalWriter, read_journals
 from .load import BatchId, FedBatch, batches, garbage_key
 
-__all__ = ["Feeder", "make_destination"]
+__all__ = ["SPOOL", "Feeder", "make_destination"]
 
 _QUEUE_MAXSIZE = 20
 # Short, so that producer generations are given up again and again.
@@ -40,9 +40,20 @@ _BURST_BATCHES = 10
 _RECORD_BYTES = 1024 * 1024
 
 
-def make_destination(settings: Settings) -> Destination:
-    """Where the feeder's batches go."""
-    return KafkaDestination(settings.kafka(), topic=settings.topic)
+SPOOL = "spool"
+"""The spool's folder, in the kit's: one for all lives that have a spool."""
+
+
+def make_destination(settings: Settings, folder: Path, chance: Random) -> Destination:
+    """Where a life's batches go: to the brokers alone, with a spool, or by the spool."""
+    spool_dir = folder / SPOOL
+    way = chance.choice(("none", "behind", "behind", "first"))
+    return KafkaDestination(
+        settings.kafka(),
+        topic=settings.topic,
+        spool_dir=None if way == "none" else spool_dir,
+        durability="spool" if way == "first" else "ack",
+    )
 
 
 class Feeder:
@@ -71,7 +82,7 @@ class Feeder:
             sending.add_done_callback(lambda _: self._stopping.set())
             try:
                 queue = AsyncWriteQueue(
-                    make_destination(self._settings),
+                    make_destination(self._settings, self._folder, self._chance),
                     maxsize=_QUEUE_MAXSIZE,
                     attempt_deadline_seconds=_ATTEMPT_SECONDS,
                     stop_deadline_seconds=_STOP_SECONDS,

@@ -166,6 +166,7 @@ class _Kit:
             await self._inject(group, cast)
             cast.calm()
             await cast.feeder.member.stop()
+            await cast.drain_spool()
             await self._wait_level()
             await asyncio.gather(*(seat.member.stop() for seat in cast.sinks))
             for task in watching:
@@ -221,8 +222,8 @@ class _Kit:
         with self._out.live("torture") as show:
             while True:
                 show(f"{self._progress.line()}, seed {self._plan.seed}")
-                for seat in cast.sinks:
-                    seat.member.measure()
+                for member in cast.members:
+                    member.look_after(time.monotonic())
                 await asyncio.sleep(_TICK_SECONDS)
 
     async def _watch_lag(self, engine: AsyncEngine) -> None:

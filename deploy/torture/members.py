@@ -14,12 +14,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ...schemas.kill_points import ENVIRONMENT_NAME
+from ..stack.processes import is_stopped
 
 __all__ = ["Member", "Program", "run_once", "unexplained"]
 
 _RESTART_SECONDS = 0.2
 # Twice what a stop should take; Kubernetes kills after 30 s.
 _STOP_SECONDS = 60.0
+# Longer than any freeze of the schedule.
+_MOST_STOPPED_SECONDS = 12.0
 _TAIL_BYTES = 4096
 _TAIL_LINES = 12
 _HAS_PROC = Path("/proc/self/status").exists()
@@ -82,6 +85,8 @@ class Member:
         self._process: asyncio.subprocess.Process | None = None
         self._asked: set[signal.Signals] = set()
         self._armed = False
+        self._stops_at_point = False
+        self._stopped_since: float | None = None
         self._next_point = ""
         self._log_start = 0
 
@@ -116,19 +121,34 @@ class Member:
         process.send_signal(number)
         return True
 
+    @property
+    def stopped(self) -> bool:
+        """Whether it stands still by SIGSTOP."""
+        return self.alive and self._process is not None and is_stopped(self._process.pid)
+
     def kill_at(self, point: str) -> bool:
-        """Let the next process die at a kill point (`name:count`); the present one is killed."""
+        """Let the next process end at a kill point (`name:count`); the present one is killed.
+
+        `name:count:STOP` lets it stand still there.
+        """
         self._next_point = point
         return self.send(signal.SIGKILL)
 
+    def wake(self) -> None:
+        """Let it go on, wherever it was stopped."""
+        self._stopped_since = None
+        self.send(signal.SIGCONT)
+
     def calm(self) -> None:
-        """Take back a kill point that no process was started with yet."""
+        """Take a kill point back; a process that may still stop itself at one is killed."""
         self._next_point = ""
+        if self._stops_at_point:
+            self.send(signal.SIGKILL)
 
     async def stop(self) -> None:
         """End it by SIGTERM, for good; one that does not end in a minute is killed."""
         self._wanted = False
-        self.send(signal.SIGCONT)
+        self.wake()
         await self.ask_to_end()
 
     async def ask_to_end(self) -> None:
@@ -148,12 +168,23 @@ class Member:
                 self.send(signal.SIGKILL)
                 await process.wait()
 
-    def measure(self) -> None:
-        """Note how much memory it has taken at most; None where the system does not say."""
-        if self._process is not None and self._process.returncode is None:
-            peak = _peak_bytes(self._process.pid)
-            if peak is not None:
-                self.peak_bytes = max(peak, self.peak_bytes or 0)
+    def look_after(self, now: float) -> None:
+        """Note its memory, and wake it where it came to its point when nobody waited any more.
+
+        Args:
+            now: on the monotonic clock.
+        """
+        if self._process is None or self._process.returncode is not None:
+            return
+        peak = _peak_bytes(self._process.pid)
+        if peak is not None:
+            self.peak_bytes = max(peak, self.peak_bytes or 0)
+        if not self.stopped:
+            self._stopped_since = None
+        elif self._stopped_since is None:
+            self._stopped_since = now
+        elif now - self._stopped_since > _MOST_STOPPED_SECONDS:
+            self.wake()
 
     def tail(self) -> str:
         """The last lines that this process has logged."""
@@ -166,7 +197,8 @@ class Member:
         self._process = await _spawn(self._program, self.starts, self._log, point)
         self._on_start(self._process.pid)
         self._asked = set()
-        self._armed = bool(point)
+        self._stops_at_point = point.endswith(":STOP")
+        self._armed = bool(point) and not self._stops_at_point
         self.starts += 1
         return self._process
 

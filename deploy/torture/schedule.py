@@ -14,13 +14,22 @@ __all__ = ["FEEDER_POINTS", "SINK_POINTS", "Fault", "Step", "Surroundings", "ste
 
 SINK_POINTS = (
     "sink.before_copy",
+    "sink.in_copy",
     "sink.rows_written",
     "sink.before_commit",
     "sink.after_commit",
     "sink.before_offsets",
     "sink.after_offsets",
 )
-FEEDER_POINTS = ("ingest.before_send", "ingest.after_ack")
+FEEDER_POINTS = (
+    "ingest.before_send",
+    "ingest.after_send",
+    "ingest.after_ack",
+    "ingest.before_spool",
+    "ingest.after_spool",
+    "ingest.before_spool_delete",
+    "ingest.after_spool_delete",
+)
 
 
 class Fault(StrEnum):
@@ -30,6 +39,7 @@ class Fault(StrEnum):
     SINK_KILLED_AT_POINT = "sink_killed_at_point"
     SINK_STOPPED = "sink_stopped"
     SINK_FROZEN = "sink_frozen"
+    SINK_FROZEN_AT_POINT = "sink_frozen_at_point"
     FEEDER_KILLED = "feeder_killed"
     FEEDER_KILLED_AT_POINT = "feeder_killed_at_point"
     FEEDER_STOPPED = "feeder_stopped"
@@ -56,8 +66,9 @@ _DECK = {
     Fault.SINK_KILLED_AT_POINT: 5,
     Fault.SINK_STOPPED: 2,
     Fault.SINK_FROZEN: 2,
+    Fault.SINK_FROZEN_AT_POINT: 2,
     Fault.FEEDER_KILLED: 2,
-    Fault.FEEDER_KILLED_AT_POINT: 1,
+    Fault.FEEDER_KILLED_AT_POINT: 2,
     Fault.FEEDER_STOPPED: 1,
     Fault.FEEDER_FROZEN: 1,
     Fault.POSTGRES_CUT: 3,
@@ -88,6 +99,8 @@ _OF_FEEDER = {
     Fault.FEEDER_STOPPED,
     Fault.FEEDER_FROZEN,
 }
+
+_FREEZING = {Fault.SINK_FROZEN, Fault.SINK_FROZEN_AT_POINT, Fault.FEEDER_FROZEN}
 
 # 10 minutes at a mean of 1.1 s are about 550 steps; some find nothing to break.
 _PAUSE_SECONDS = (0.5, 1.7)
@@ -160,8 +173,7 @@ def _step(chance: Random, fault: Fault, sinks: int) -> Step:
     pause = chance.uniform(*_PAUSE_SECONDS)
     seat = chance.randrange(sinks)
     to_feeder = chance.random() < 1 / (sinks + 1)
-    frozen = fault in (Fault.SINK_FROZEN, Fault.FEEDER_FROZEN)
-    seconds = chance.uniform(*(_FROZEN_SECONDS if frozen else _SECONDS))
+    seconds = chance.uniform(*(_FROZEN_SECONDS if fault in _FREEZING else _SECONDS))
     detail = _detail(fault, chance.random())
     count = chance.choice((1, 1, 1, 2, 4))
     delay = chance.uniform(*_DELAY_SECONDS)
@@ -173,6 +185,7 @@ def _step(chance: Random, fault: Fault, sinks: int) -> Step:
 def _detail(fault: Fault, drawn: float) -> str:
     choices = {
         Fault.SINK_KILLED_AT_POINT: SINK_POINTS,
+        Fault.SINK_FROZEN_AT_POINT: SINK_POINTS,
         Fault.FEEDER_KILLED_AT_POINT: FEEDER_POINTS,
         Fault.TABLE_LOCKED: _TABLES,
         Fault.KAFKA_RESTARTED: _KAFKA_SIGNALS,

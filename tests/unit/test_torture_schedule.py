@@ -38,7 +38,7 @@ def test_every_kind_occurs_in_ten_minutes(seed: int) -> None:
     counts = Counter(step.fault for step in first(TEN_MINUTES, seed))
     assert set(counts) == set(Fault)
     assert min(counts.values()) >= 5
-    assert {step.fault for step in first(48, seed)} == set(Fault)
+    assert {step.fault for step in first(51, seed)} == set(Fault)
 
 
 def test_ten_minutes_are_hundreds_of_faults() -> None:
