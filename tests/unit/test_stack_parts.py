@@ -242,6 +242,16 @@ def test_the_broker_listens_on_this_machine_only(tmp_path: Path) -> None:
         kafka.broker_properties(1, 2, tmp_path / "a,b")
 
 
+def test_more_listeners_send_their_clients_to_a_proxy(tmp_path: Path) -> None:
+    """The broker's own one stays as it is, for everybody else."""
+    properties = kafka.broker_properties(1, 2, tmp_path, [kafka.Listener(3, 4)])
+    assert properties["listeners"].split(",")[0] == "PLAINTEXT://127.0.0.1:1"
+    assert properties["listeners"].endswith(",MORE0://127.0.0.1:3")
+    advertised = "PLAINTEXT://127.0.0.1:1,MORE0://127.0.0.1:4"
+    assert properties["advertised.listeners"] == advertised
+    assert properties["listener.security.protocol.map"].endswith(",MORE0:PLAINTEXT")
+
+
 def test_a_cluster_id_never_looks_like_an_option() -> None:
     """It is an argument of the tool that formats."""
     assert all(re.fullmatch(r"[A-Za-z0-9_][-\w]{21}", kafka.new_cluster_id()) for _ in range(200))
