@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -14,6 +15,8 @@ from typing import Any
 __all__ = ["Command", "Result"]
 
 TIMEOUT_SECONDS = 120.0
+# "sink: 2,500 of 7,800 records": said every few seconds, so only where it takes long.
+_PROGRESS = re.compile(r"[a-z]+: [\d,]+ of [\d,]+ ")
 
 
 @dataclass(frozen=True)
@@ -32,8 +35,8 @@ class Result:
 
     @property
     def error(self) -> str:
-        """The one line that was said: a failure that says more fails here."""
-        lines = [line for line in self.err.splitlines() if line.strip()]
+        """The one line that was said, but for progress: a failure that says more fails here."""
+        lines = [line for line in self.err.splitlines() if line and not _PROGRESS.match(line)]
         assert len(lines) == 1, self
         assert lines[0].startswith("oddslog: "), self
         return lines[0].removeprefix("oddslog: ")

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.proxy import Proxy, _Pipe
+from oddslog.deploy.torture.proxy import Proxy, _Pipe
 
 __all__ = ["BrokerNetwork"]
 

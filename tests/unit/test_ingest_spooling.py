@@ -356,6 +356,7 @@ async def test_kill_points_are_before_and_after_each_step(broker: Broker, tmp_pa
     try:
         async with running(tmp_path, options={"durability": "spool"}) as queue:
             await (await queue.enqueue(small(0)))
+            await until(lambda: seen[-1] == "ingest.after_spool_delete")
     finally:
         kill_points.arm(None)
     assert seen == [
