@@ -313,6 +313,7 @@ async def test_the_loop_goes_on_while_the_disk_is_slow(
 
     broker.away = True
     monkeypatch.setattr(SpoolStore, "append", slow)
+    monkeypatch.setattr("oddslog.ingest.pipeline.ATTEMPT_GRACE_SECONDS", 0.0)
     async with running(tmp_path) as queue:
         receipt = await queue.enqueue(small(0))
         await until(lambda: waiting.is_set() and queue.stats()["retries"] == 2)
