@@ -6,7 +6,7 @@ from random import random
 from typing import Literal
 
 from ..schemas.connection import KafkaConnection
-from ..schemas.errors import ConfigurationError
+from ..schemas.errors import ConfigurationError, DeliveryError
 from ..schemas.records import WriteBatch
 from ..schemas.version import VERSION
 from ..schemas.wire import DEFAULT_TOPIC
@@ -137,7 +137,14 @@ class KafkaDestination:
                 await self._spool.close()
 
     async def prepare(self, batch: WriteBatch) -> Delivery:
-        """Encode a stamped batch; yields to the loop every few milliseconds."""
+        """Encode a stamped batch; yields to the loop every few milliseconds.
+
+        Raises:
+            DeliveryError: the spool's drainer has died; nothing would leave the spool.
+        """
+        draining = self._draining
+        if draining is not None and draining.done():
+            raise DeliveryError("the spool's drainer has died; start the queue anew")
 
         async def encode(limit_bytes: int) -> EncodedBatch:
             return await self._encoded(batch, limit_bytes)

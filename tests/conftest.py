@@ -2,6 +2,12 @@
 
 import signal
 
+from hypothesis import HealthCheck, settings
+
+# Neither is about our code: both fail on a busy machine.
+settings.register_profile("oddslog", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("oddslog")
+
 pytest_plugins = ["tests.fixtures.servers", "tests.fixtures.sinks"]
 
 # A run in the background (nohup, a CI job) ignores these, and so would every child

@@ -106,6 +106,20 @@ async def test_while_it_is_not_empty_everything_goes_behind_it_in_order(
     assert inside(tmp_path) == []
 
 
+async def test_without_its_drainer_the_queue_takes_nothing_into_the_spool(
+    broker: Broker, tmp_path: Path
+) -> None:
+    """What went in would not leave it: better a receipt that raises than a spool that grows."""
+    async with running(tmp_path, options={"durability": "spool"}) as queue:
+        draining = queue._destination._draining  # type: ignore[attr-defined]
+        draining.cancel()
+        await asyncio.wait({draining})
+        receipt = await queue.enqueue(small(0))
+        with pytest.raises(DeliveryError, match="drainer has died"):
+            await receipt
+    assert inside(tmp_path) == []
+
+
 async def test_brokers_known_to_be_away_cost_no_attempts(broker: Broker, tmp_path: Path) -> None:
     """The look at the start has said so; drained when they come."""
     broker.away = True
