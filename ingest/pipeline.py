@@ -101,6 +101,7 @@ class Pipeline:
         self._attempting: asyncio.Timeout | None = None
         self._pausing: asyncio.Timeout | None = None
         self._haste_seconds: float | None = None  # while the queue stops
+        self._spool_only_from: float | None = None  # the loop's time; while it stops
         self._workers = [
             self._worker(self._encode_loop(), "oddslog-queue-encoder"),
             self._worker(self._send_loop(), "oddslog-queue-sender"),
@@ -181,6 +182,10 @@ class Pipeline:
     async def _send(self, entry: Entry, delivery: Delivery) -> None:
         """Try until it is stored or the attempts are used up."""
         began = time.perf_counter()
+        if self._is_late(delivery):
+            error = TimeoutError("the queue stops")
+            await self._last_resort(entry, delivery, 0, began, error)
+            return
         for attempt in range(1, self._policy.attempts + 1):
             try:
                 await self._attempt(delivery)
@@ -228,14 +233,24 @@ class Pipeline:
         else:
             self._written(entry, delivery, attempts, began)
 
+    def _is_late(self, delivery: Delivery) -> bool:
+        """Whether the queue's end is near: brokers that are slow, too, cost the others' room."""
+        return (
+            self._spool_only_from is not None
+            and isinstance(delivery, SpoolingDelivery)
+            and asyncio.get_running_loop().time() >= self._spool_only_from
+        )
+
     def _in_haste(self, delivery: Delivery) -> bool:
         """Whether the queue stops, and the spool is a better place than the next attempt."""
         return self._haste_seconds is not None and isinstance(delivery, SpoolingDelivery)
 
     def _hasten(self, deadline_seconds: float) -> None:
-        """Leave time for the spool: cut attempts short, and pauses off."""
+        """Leave time for the spool: cut attempts short, pauses off; none in the second half."""
         self._haste_seconds = min(STOPPING_ATTEMPT_SECONDS, deadline_seconds / 4)
-        soon = asyncio.get_running_loop().time() + self._haste_seconds
+        now = asyncio.get_running_loop().time()
+        self._spool_only_from = now + deadline_seconds / 2
+        soon = now + self._haste_seconds
         if self._attempting is not None:
             self._attempting.reschedule(min(soon, self._attempting.when() or soon))
         if self._pausing is not None:
