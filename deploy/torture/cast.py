@@ -5,7 +5,7 @@ from pathlib import Path
 from ..settings import Settings, variable
 from .faults import Seat, Targets
 from .feeder import SPOOL
-from .guard import Guard
+from .guard import MARK, Guard
 from .members import Member, Program, run_once
 from .place import Place, Way
 from .result import Plan, Progress
@@ -134,4 +134,4 @@ class Cast:
             "log_level": "",
         }
         environment = {variable(name): value for name, value in values.items()}
-        return {**environment, f"{variable('database_url')}_FILE": ""}
+        return {**environment, f"{variable('database_url')}_FILE": "", MARK: str(self._folder)}

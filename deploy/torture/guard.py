@@ -4,6 +4,9 @@
 holds open: a line for each process that was started. At its end without the word
 `done` the kit was killed: the processes are killed too, the local stack below FOLDER
 is destroyed, and FOLDER removed. (A topic and a database on given servers stay.)
+
+A process that was started and not told of yet is known by its environment, which
+names FOLDER; where there is no /proc, that moment stays a gap.
 """
 
 import contextlib
@@ -18,7 +21,10 @@ from pathlib import Path
 from ..stack import LocalStack
 from ..stack.processes import Identity, end, identify
 
-__all__ = ["Guard", "guarding"]
+__all__ = ["MARK", "Guard", "guarding"]
+
+MARK = "_ODDSLOG_TORTURE"
+"""The variable by which a child names its folder."""
 
 _DONE = "done"
 _END_SECONDS = 10.0
@@ -78,11 +84,20 @@ def main(folder: Path) -> None:
             return
         pid, _, started = line.strip().partition(" ")
         watched.append(Identity(int(pid), started))
-    for identity in watched:
+    for identity in (*watched, *_marked(folder)):
         with contextlib.suppress(OSError):
             end(identity, [(signal.SIGKILL, _END_SECONDS)])
     LocalStack(folder / "stack").destroy()
     shutil.rmtree(folder, ignore_errors=True)
+
+
+def _marked(folder: Path) -> Iterator[Identity]:
+    """Processes of ours whose environment names the folder."""
+    mark = f"{MARK}={folder}".encode()
+    for path in Path("/proc").glob("[0-9]*/environ"):
+        with contextlib.suppress(OSError):  # another user's, or gone
+            if mark in path.read_bytes().split(b"\0"):
+                yield identify(int(path.parent.name))
 
 
 if __name__ == "__main__":
