@@ -63,8 +63,9 @@ async def fuzz(engine: AsyncEngine, seed: int, polls: int) -> None:
 
 
 async def take_out_mutants(engine: AsyncEngine, good_offsets: list[int]) -> None:
-    """Delete the rows that came of other records than the good ones."""
+    """Delete what came of other records than the good ones, which confirm nothing."""
     async with engine.begin() as connection:
+        await connection.execute(text("DELETE FROM oddslog_pending_confirmations"))
         for table, markets in (
             ("odds_snapshots", "market_odds"),
             ("competitor_odds_snapshots", "competitor_market_odds"),
