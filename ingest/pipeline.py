@@ -251,9 +251,10 @@ class Pipeline:
         now = asyncio.get_running_loop().time()
         self._spool_only_from = now + deadline_seconds / 2
         soon = now + self._haste_seconds
-        if self._attempting is not None:
+        # One that expires just now ends by itself, and refuses to be changed.
+        if self._attempting is not None and not self._attempting.expired():
             self._attempting.reschedule(min(soon, self._attempting.when() or soon))
-        if self._pausing is not None:
+        if self._pausing is not None and not self._pausing.expired():
             self._pausing.reschedule(0)
 
     async def _back_off(

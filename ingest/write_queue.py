@@ -281,8 +281,12 @@ class AsyncWriteQueue:
         finally:
             # Also when the loop is being torn down: nothing ends in silence.
             pipeline.abort("the write queue was stopped before the batch was written")
-            self._state = _State.STOPPED
-            await self._stop_destination()
+            try:
+                await self._stop_destination()
+            finally:
+                # Not before: a second `stop` waits for this one, and a `start` then finds
+                # a destination that has let go of everything.
+                self._state = _State.STOPPED
             say("info", "write_queue_stopped", **self.stats())
 
     async def _stop_destination(self) -> None:

@@ -201,6 +201,30 @@ async def test_a_cancelled_stop_goes_on_draining() -> None:
     assert len(destination.batches) == 1
 
 
+async def test_a_further_stop_waits_until_the_destination_has_let_go() -> None:
+    """A start behind it would otherwise find a spool that is still open, or closed under it."""
+    let_go = asyncio.Event()
+
+    class Slow(MemoryDestination):
+        async def stop(self) -> None:
+            await let_go.wait()
+
+    queue = queue_to(Slow())
+    await queue.start()
+    first = asyncio.create_task(queue.stop())
+    await until(lambda: queue.stats()["state"] == "stopping")
+    first.cancel()
+    await asyncio.wait([first])
+    second = asyncio.create_task(queue.stop())
+    done, _ = await asyncio.wait([second], timeout=0.05)
+    assert not done
+    with pytest.raises(ConfigurationError, match="stopping"):
+        await queue.start()
+    let_go.set()
+    await second
+    assert queue.stats()["state"] == "stopped"
+
+
 async def test_an_enqueue_that_waits_when_the_queue_stops_raises() -> None:
     """It was not taken, so it must not be lost in silence."""
     destination = MemoryDestination()
