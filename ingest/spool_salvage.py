@@ -20,12 +20,22 @@ _MOST_PLACES = 10_000_000
 _ERRORS = (sqlite3.Error, UnicodeDecodeError)
 
 
-def salvage(files: SpoolFiles, now_microseconds: int, why: str) -> Path:
+def salvage(
+    files: SpoolFiles, now_microseconds: int, why: str, given: tuple[int, int] = (0, 0)
+) -> Path:
     """Copy what can be read into a new database and put the damaged one aside.
 
     Rows keep their places. A row of which the value cannot be read becomes a
     rejected one, with what can; one line among the rejected tells of the damage.
     Until the swap the folder is as it was, so this may be tried again.
+
+    Args:
+        files: of the damaged spool; closed.
+        now_microseconds: since 1970.
+        why: what is wrong with it.
+        given: of a spool that was open, the place up to which all is acknowledged,
+            and the last one given out: the copy goes on behind them, whatever the
+            file says. Zeros where they are not known.
 
     Returns:
         Where the damaged database is now.
@@ -38,7 +48,7 @@ def salvage(files: SpoolFiles, now_microseconds: int, why: str) -> Path:
     target = connect(files.new)
     try:
         target.execute("BEGIN")
-        _copy(files, target, now_microseconds, why)
+        _copy(files, target, now_microseconds, why, given)
         target.execute("COMMIT")
         # The copy is one file when it is renamed: nothing left in a log beside it.
         target.execute("PRAGMA journal_mode = DELETE")
@@ -55,7 +65,9 @@ def _remove_new(files: SpoolFiles) -> None:
         files.new.with_name(files.new.name + ending).unlink(missing_ok=True)
 
 
-def _copy(files: SpoolFiles, target: sqlite3.Connection, now: int, why: str) -> None:
+def _copy(
+    files: SpoolFiles, target: sqlite3.Connection, now: int, why: str, given: tuple[int, int]
+) -> None:
     source = sqlite3.connect(files.database, isolation_level=None)
     # SQLite refuses a file that is shorter than its head says, unless it is told that
     # the one who reads knows what he does. Nothing is written.
@@ -64,7 +76,7 @@ def _copy(files: SpoolFiles, target: sqlite3.Connection, now: int, why: str) -> 
     try:
         for values in _rejected(source):
             target.execute(sql.REJECT, values)
-        first, last = _copy_fragments(source, target, now)
+        first, last = _copy_fragments(source, target, now, given)
     finally:
         source.close()
     reason = f"the spool's file was damaged ({why}); what could be read was kept"
@@ -73,10 +85,13 @@ def _copy(files: SpoolFiles, target: sqlite3.Connection, now: int, why: str) -> 
 
 
 def _copy_fragments(
-    source: sqlite3.Connection, target: sqlite3.Connection, now: int
+    source: sqlite3.Connection, target: sqlite3.Connection, now: int, given: tuple[int, int]
 ) -> tuple[int, int]:
     """Place by place: one that cannot be reached hides none behind it."""
+    acknowledged, last_given = given
     first, last = _range(source)
+    if last_given:  # better known than from a damaged file
+        first = acknowledged + 1
     seq, found, misses = first, first - 1, 0
     while seq <= last if last is not None else misses < _MISSES:
         misses += 1
@@ -90,7 +105,7 @@ def _copy_fragments(
         elif problem is not None and last is not None:
             target.execute(sql.REJECT, (seq, *[None] * 8, problem, now))
         seq += 1
-    return first, found if last is None else last
+    return first, max(found if last is None else last, last_given)
 
 
 def _range(source: sqlite3.Connection) -> tuple[int, int | None]:

@@ -88,12 +88,12 @@ class SpoolStore:
             SpoolError: the disk fails.
         """
         now = datetime.now(UTC)
-        before = self._bounds
-        rows = [row_of(part, seq, now) for seq, part in enumerate(fragments, before.last + 1)]
-        size_bytes = sum(row.size_bytes for row in rows)
-        self._check_room(size_bytes)
 
         def write(connection: sqlite3.Connection, bounds: Bounds) -> None:
+            # Places from these bounds: a salvage on the way makes others.
+            rows = [row_of(part, seq, now) for seq, part in enumerate(fragments, bounds.last + 1)]
+            size_bytes = sum(row.size_bytes for row in rows)
+            self._check_room(size_bytes)
             connection.executemany(sql.INSERT, [row.values for row in rows])
             bounds.last += len(rows)
             bounds.fragments += len(rows)
@@ -345,7 +345,9 @@ class SpoolStore:
                     raise SpoolError(f"the damaged spool cannot be closed: {error}") from error
         try:
             with spool_errors(self._directory):
-                aside = salvage(self._files, _now(), why)
+                # Places up to these are given out: a new row at one would never be read.
+                given = (self._acknowledged, max(self._acknowledged, self._bounds.last))
+                aside = salvage(self._files, _now(), why, given)
         except (OSError, DamagedError) as error:
             raise SpoolError(
                 f"the spool in {self._directory} is damaged ({why}) and could not be salvaged:"

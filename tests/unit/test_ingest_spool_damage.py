@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from oddslog.ingest.spool_errors import SpoolError
 from oddslog.ingest.spool_files import SpoolFiles
+from oddslog.ingest.spool_store import SpoolStore
 from oddslog.schemas.errors import ConfigurationError
 from tests.support.spools import content, drain, fragment, open_store, reasons
 
@@ -199,3 +200,42 @@ def test_a_salvage_that_was_interrupted_is_finished(
         files.new.write_bytes(b"half a copy")
     assert check(directory) == EXPECTED
     assert not files.new.exists()
+
+
+@pytest.mark.parametrize("how", ["zeros", "noise", "half", "nothing"])
+def test_a_spool_damaged_while_it_is_used_gives_back_all_that_comes_after(
+    tmp_path: Path, how: str
+) -> None:
+    """Drained, its file damaged under it: a new row at a place that is acknowledged is lost."""
+    directory = tmp_path / "spool"
+    with open_store(directory) as store:
+        store.append(FRAGMENTS)
+        assert len(drain(store)) == COUNT
+        live_damage(store, directory / "spool.sqlite", how)
+        put: list[tuple[object, ...]] = []
+        found: list[tuple[object, ...]] = []
+        for start in (101, 104, 107):
+            new = [fragment(number, 300_000) for number in range(start, start + 3)]
+            store.append(new)
+            put += content(new)
+            if start > 101:  # the second time, two batches are inside
+                found += content(drain(store, 1_000_000))
+                assert found == put
+                assert store.counts.empty
+        store.append(FRAGMENTS[:2])
+    with open_store(directory) as store:
+        assert content(drain(store)) == EXPECTED[:2]
+
+
+def live_damage(store: SpoolStore, path: Path, how: str) -> None:
+    """Write over the file of an open store, all of which is in it and not in the memory."""
+    assert store._connection is not None
+    store._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+    size = path.stat().st_size
+    if how == "zeros":
+        path.write_bytes(bytes(size))
+    elif how == "noise":
+        path.write_bytes(random.Random(1).randbytes(size))  # noqa: S311 - a seeded test
+    else:
+        os.truncate(path, size // 2 if how == "half" else 0)
+    store._connection.execute("PRAGMA shrink_memory").fetchall()
