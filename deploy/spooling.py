@@ -11,6 +11,7 @@ from ..ingest.kafka_destination import ROTATE_RECORDS
 from ..ingest.publisher import Publisher
 from ..ingest.spool import Spool
 from ..ingest.spool_drain import Drainer
+from ..ingest.spool_errors import SpoolError
 from ..ingest.spool_look import export_lines
 from ..ingest.spool_store import SpoolStore
 from ..schemas.errors import ConfigurationError, DeliveryError, UnreachableError
@@ -97,6 +98,8 @@ async def _drain(spool: Spool, drainer: Drainer, meter: Meter) -> None:
             await drainer.step()
         except UnreachableError as error:
             raise UnreachableError(f"{error}; {_left(spool)}") from error
+        except SpoolError:  # the local disk: no broker is at fault
+            raise
         except DeliveryError as error:
             tries += 1
             if tries == _TRIES:
