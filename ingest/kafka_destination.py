@@ -115,7 +115,7 @@ class KafkaDestination:
         if self._draining is None:
             self._drainer = Drainer(spool, self._publisher, sleep=asyncio.sleep, jitter=random)
             self._draining = asyncio.create_task(self._drainer.run(), name="oddslog-spool-drain")
-            self._draining.add_done_callback(_draining_ended)
+            self._draining.add_done_callback(self._draining_ended)
         if not spool.counts.empty:
             say("warning", "spool_left_over", **self.stats())
 
@@ -165,18 +165,21 @@ class KafkaDestination:
     async def settle(self, deadline_seconds: float) -> None:
         """Wait until the brokers have all that was spooled, as long as it goes well.
 
-        Returns as soon as a try to send it fails, and at the deadline; at once while
-        no broker has been seen.
+        Returns as soon as a try to send it fails, or the drainer dies, and at the
+        deadline; at once while no broker has been seen.
         """
-        if self._drainer is None or self._draining is None or self._draining.done():
+        draining = self._draining
+        if self._drainer is None or draining is None or self._publisher.away:
             return
-        if self._publisher.away:
-            return
+        settled = asyncio.create_task(self._drainer.settled(), name="oddslog-spool-settle")
         try:
-            async with asyncio.timeout(deadline_seconds):
-                await self._drainer.settled()
-        except TimeoutError:
-            pass
+            await asyncio.wait(
+                {settled, draining},
+                timeout=deadline_seconds,
+                return_when=asyncio.FIRST_COMPLETED,
+            )
+        finally:
+            settled.cancel()
 
     def stats(self) -> dict[str, int]:
         """What the spool holds; zeros where there is none. Never blocks."""
@@ -217,8 +220,8 @@ class KafkaDestination:
             )
         return encoded
 
-
-def _draining_ended(task: "asyncio.Task[None]") -> None:
-    """The drainer ends by cancellation only; anything else must be seen."""
-    if not task.cancelled():
-        say("error", "spool_drain_died", reason=repr(task.exception()))
+    def _draining_ended(self, task: "asyncio.Task[None]") -> None:
+        """The drainer ends when `stop` lets go of it; any other end must be seen."""
+        reason = "cancelled" if task.cancelled() else repr(task.exception())
+        if task is self._draining:
+            say("error", "spool_drain_died", reason=reason)
