@@ -136,7 +136,8 @@ class Settings(BaseSettings):
     spool_dir: str | None = Field(
         None,
         description="Folder of the write queue's spool, on a disk that survives a restart, of one"
-        " process alone. What Kafka does not take waits there. Not set: there is no spool.",
+        " process alone; not on a network file system, where SQLite's write-ahead log is not safe."
+        " What Kafka does not take waits there. Not set: there is no spool.",
     )
     spool_bytes: int = Field(
         10 * 1024 * _MIB,
