@@ -17,7 +17,7 @@ from pathlib import Path
 
 from ..schemas.errors import ConfigurationError
 
-__all__ = ["SpoolFiles", "SpoolLock", "last_commit", "sync_folder"]
+__all__ = ["SpoolFiles", "SpoolLock", "last_commit", "second_name", "sync_folder"]
 
 _WAL_HEADER = struct.Struct(">8I")
 _FRAME_HEADER = struct.Struct(">6I")
@@ -94,7 +94,10 @@ class SpoolLock:
         """
         directory = self._files.directory
         try:
+            made = [path for path in (directory, *directory.parents) if not path.exists()]
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            for path in made:  # or a power failure takes the folder with all that is in it
+                sync_folder(path.parent)
             handle = os.open(self._files.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
             raise ConfigurationError(
@@ -201,6 +204,14 @@ def _header_sums(data: bytes, magic: int) -> tuple[int, int]:
         first = (first + left + second) & 0xFFFFFFFF
         second = (second + right + first) & 0xFFFFFFFF
     return first, second
+
+
+def second_name(path: Path, name: Path) -> None:
+    """Give a file another name; a copy has it where the file system has no links (FAT)."""
+    try:
+        os.link(path, name)
+    except OSError:
+        shutil.copyfile(path, name)
 
 
 def sync_folder(directory: Path) -> None:

@@ -3,7 +3,6 @@
 Each is one transaction: all of it is on the disk when it returns, or nothing is.
 """
 
-import os
 import sqlite3
 from collections.abc import Callable, Sequence
 from contextlib import closing, suppress
@@ -17,7 +16,7 @@ from . import spool_sql as sql
 from .fragments import Fragment
 from .say import say
 from .spool_errors import SpoolError, SpoolFullError
-from .spool_files import SpoolFiles, SpoolLock, last_commit, sync_folder
+from .spool_files import SpoolFiles, SpoolLock, last_commit, second_name, sync_folder
 from .spool_rows import Bounds, SpoolCounts, SpooledRow, row_of, row_problem
 from .spool_salvage import salvage
 from .spool_sql import DamagedError, connect, is_corrupt, spool_errors
@@ -192,7 +191,7 @@ class SpoolStore:
         kept = files.directory / "spool.sqlite-wal.before"
         kept.unlink(missing_ok=True)
         if last:
-            os.link(files.wal, kept)
+            second_name(files.wal, kept)
         try:
             self._salvaging(self._connect)
             if last:

@@ -1,5 +1,6 @@
 """The spool when its files are damaged: what is intact is read, the rest is told."""
 
+import errno
 import os
 import random
 import shutil
@@ -160,6 +161,22 @@ def test_a_flip_in_the_log_keeps_what_was_before_it_and_a_copy(
     assert "write-ahead log was damaged or torn" in reason
     assert kept.name in reason
     assert kept.stat().st_size == size
+
+
+def test_a_file_system_without_links_takes_a_copy_of_the_log(
+    killed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """FAT, some of FUSE and SMB: the spool opens, and damage is told as elsewhere."""
+
+    def refuse(*_: object) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", refuse)
+    directory = copied(killed, tmp_path)
+    (directory / "spool.sqlite").write_bytes(b"")
+    check(directory)
+    (kept,) = SpoolFiles(directory).damaged()
+    assert kept.read_bytes() == (killed / "spool.sqlite-wal").read_bytes()
 
 
 def test_a_vanished_row_is_missed(closed: Path, tmp_path: Path) -> None:

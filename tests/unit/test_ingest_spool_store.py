@@ -98,6 +98,22 @@ def test_every_commit_is_fsynced(tmp_path: Path) -> None:
         assert store._connection.execute("PRAGMA synchronous").fetchone() == (2,)
 
 
+def test_the_folders_that_are_made_are_fsynced_in_their_parents(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or a power failure takes the folder, and the fsynced files in it."""
+    synced: list[int] = []
+    fsync = os.fsync
+
+    def noting(handle: int) -> None:
+        synced.append(os.fstat(handle).st_ino)
+        fsync(handle)
+
+    monkeypatch.setattr(os, "fsync", noting)
+    with open_store(tmp_path / "made" / "on the way"):
+        assert {tmp_path.stat().st_ino, (tmp_path / "made").stat().st_ino} <= set(synced)
+
+
 def test_a_page_is_bounded_in_bytes_and_rows(tmp_path: Path) -> None:
     """A fragment larger than a page is a page of its own."""
     with open_store(tmp_path) as store:
