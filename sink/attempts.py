@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from ..schemas.wire import Kind
 from .checks import ColumnLimits
 from .classify import ErrorClass, classify, is_stale_plan, sqlstate_of
-from .database import TRANSACTION_TIMEOUT_SECONDS, LedgerWaits
+from .database import TRANSACTION_TIMEOUT_SECONDS, LockWaits
 from .halving import PollHalves, is_overload
 from .items import PartitionPart
 from .options import SinkOptions
@@ -43,7 +43,7 @@ class Attempts:
     """Writes polls, one at a time; used by the writer's task only.
 
     `waiting_to_retry` says that no transaction is open between two attempts;
-    `waits` which session of ours waits for the ledger.
+    `waits` which session of ours may wait for a lock.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class Attempts:
         self._stopping = stopping
         self._totals = totals
         self._window = PoisonWindow(options.accept_poison)
-        self.waits = LedgerWaits()
+        self.waits = LockWaits()
         self.waiting_to_retry = False
 
     async def write_next(

@@ -21,7 +21,7 @@ from .errors import CopyEncodeError, NotMigratedError
 __all__ = [
     "PRE_COMMIT_STATEMENT_TIMEOUT_SECONDS",
     "TRANSACTION_TIMEOUT_SECONDS",
-    "LedgerWaits",
+    "LockWaits",
     "copy_rows",
     "make_engine",
     "masked_url",
@@ -151,20 +151,21 @@ async def _backend_pid(connection: AsyncConnection) -> int:
     return int(raw.driver_connection.get_server_pid())
 
 
-class LedgerWaits:
-    """Which session of ours waits for the ledger's rows; written by the transaction."""
+class LockWaits:
+    """Which sessions of ours may wait for a zombie's locks; written by their transactions."""
 
     def __init__(self) -> None:
-        self.pid: int | None = None
+        self.pids: set[int] = set()
 
     @asynccontextmanager
     async def around(self, connection: AsyncConnection) -> AsyncIterator[None]:
-        """Around the statement that locks the rows."""
-        self.pid = await _backend_pid(connection)
+        """Around a transaction: the ledger's rows, and unique keys that another has written."""
+        pid = await _backend_pid(connection)
+        self.pids.add(pid)
         try:
             yield
         finally:
-            self.pid = None
+            self.pids.discard(pid)
 
 
 @asynccontextmanager

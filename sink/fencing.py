@@ -1,20 +1,21 @@
-"""Fencing: ending the backend of a zombie that holds the ledger's rows.
+"""Fencing: ending the backend of a zombie that holds what others wait for.
 
 A process that is stopped (SIGSTOP, a frozen machine) in mid-COPY keeps its
-transaction and its locks for ever, whatever the server's time-outs. The group has
-given its partitions away; their new owner waits for the ledger's rows, and after the
-rebalance time-out, the longest that a living owner may go on, ends that backend.
-Nothing of its transaction stays; when the process wakes, it finds itself fenced.
+transaction and its locks for ever, whatever the server's time-outs: the ledger's rows,
+natural keys, the sweep's lock. The group has given its partitions away; who waits for
+its locks ends that backend when it has waited for its client for longer than the
+rebalance time-out, the longest that a living owner may go on. Nothing of its
+transaction stays; when the process wakes, it finds itself fenced.
 """
 
 import asyncio
 
 import structlog
-from sqlalchemy import text
+from sqlalchemy import TextClause, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from .classify import ErrorClass, classify
-from .database import LedgerWaits
+from .database import LockWaits
 from .options import SinkOptions
 from .totals import SinkTotals
 from .trouble import fatal
@@ -26,27 +27,43 @@ log = structlog.get_logger("oddslog.sink")
 _LOOK_SECONDS = 5.0
 _END_SECONDS = 20.0
 
-# Only what blocks our own session, of our role, database and name; older than the
-# rebalance time-out; and not one that waits for a lock itself, which has a time-out.
-_END_ZOMBIES = text(
-    """
+# Only what keeps our own sessions, of our role, database and name; that waits for its
+# client; and whose transaction and statement are older than the rebalance time-out: a
+# living member, however long its sweep, goes from statement to statement.
+_END_ZOMBIES = """
     SELECT z.pid, round(extract(epoch FROM clock_timestamp() - z.xact_start), 1) AS seconds,
            pg_terminate_backend(z.pid) AS ended
-    FROM unnest(pg_blocking_pids(CAST(:pid AS int))) AS b(pid)
+    FROM ({keepers}) AS b(pid)
     JOIN pg_stat_activity AS z ON z.pid = b.pid
     WHERE z.usename = current_user AND z.datname = current_database()
       AND z.application_name = current_setting('application_name')
-      AND z.xact_start < clock_timestamp() - make_interval(secs => :seconds)
-      AND z.wait_event_type IS DISTINCT FROM 'Lock'
-    """
+      AND greatest(z.xact_start, z.state_change)
+          < clock_timestamp() - make_interval(secs => :seconds)
+      AND z.wait_event_type = 'Client'
+"""
+_END_BLOCKING = text(
+    _END_ZOMBIES.format(
+        keepers="SELECT DISTINCT unnest(pg_blocking_pids(own.pid))"
+        " FROM unnest(CAST(:pids AS int[])) AS own(pid)"
+    )
+)
+# pg_locks shows the lock's two numbers as unsigned ones.
+_END_SWEEPING = text(
+    _END_ZOMBIES.format(
+        keepers="SELECT l.pid FROM pg_locks AS l"
+        " JOIN pg_database AS own ON own.oid = l.database AND own.datname = current_database()"
+        " WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 2"
+        " AND CAST(l.classid AS bigint) = 1868850295 AND CAST(l.objid AS bigint)"
+        " = (CAST(hashtext(current_schema()) AS bigint) & 4294967295)"
+    )
 )
 
 
 class Fence:
-    """Looks every few seconds whether a zombie keeps our session from the ledger."""
+    """Looks every few seconds whether a zombie keeps our sessions from what they wait for."""
 
     def __init__(
-        self, engine: AsyncEngine, waits: LedgerWaits, options: SinkOptions, totals: SinkTotals
+        self, engine: AsyncEngine, waits: LockWaits, options: SinkOptions, totals: SinkTotals
     ) -> None:
         self._engine = engine
         self._waits = waits
@@ -67,18 +84,26 @@ class Fence:
                 await self._look()
 
     async def _look(self) -> None:
-        if self._waits.pid is None:
+        if not self._waits.pids:
             return
         try:
-            await self._end_zombies(self._waits.pid)
+            await self._end_zombies(_END_BLOCKING, pids=list(self._waits.pids))
         except Exception as error:
             if classify(error) is not ErrorClass.TRANSIENT:
                 raise fatal(error) from error
 
-    async def _end_zombies(self, pid: int) -> None:
-        parameters = {"pid": pid, "seconds": self._older_than_seconds}
+    async def end_sweeping(self) -> None:
+        """End a zombie that holds the sweep's lock; asked when that lock is another's.
+
+        Raises:
+            Whatever PostgreSQL raises, and TimeoutError.
+        """
+        await self._end_zombies(_END_SWEEPING)
+
+    async def _end_zombies(self, statement: TextClause, **keepers: object) -> None:
+        parameters = {**keepers, "seconds": self._older_than_seconds}
         async with asyncio.timeout(_END_SECONDS), self._engine.connect() as connection:
-            rows = (await connection.execute(_END_ZOMBIES, parameters)).all()
+            rows = (await connection.execute(statement, parameters)).all()
         for row in (row for row in rows if row.ended):
             self._totals.fenced_backends += 1
             log.warning("zombie_terminated", pid=row.pid, transaction_seconds=float(row.seconds))

@@ -93,8 +93,11 @@ class Sink:
         self._first_poll_at: float | None = None  # monotonic
         self.totals = SinkTotals()
         self._attempts = Attempts(engine, limits, options, self._stopping, self.totals)
-        self._sweeper = Sweeper(engine, limits, options, self._stopping)
-        self._fence = Fence(engine, self._attempts.waits, options, self.totals)
+        waits = self._attempts.waits
+        self._fence = Fence(engine, waits, options, self.totals)
+        self._sweeper = Sweeper(
+            engine, limits, options, self._stopping, waits, self._fence, self.totals
+        )
 
     def stop(self) -> None:
         """Finish the transaction in hand, commit its offsets, leave. Returns at once."""
@@ -385,3 +388,4 @@ class Sink:
         except Exception as error:
             if classify(error) is not ErrorClass.TRANSIENT:
                 raise fatal(error) from error
+            await self._sweeper.wait_after(error)

@@ -9,6 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from ..schemas.wire import Kind
 from . import sql
+from .database import LockWaits
 from .dead_letters import DeadLetter, insert_dead_letters, letter_for_item
 from .items import ConfirmationItem, Key, LogRecord
 
@@ -35,15 +36,22 @@ class Swept:
     expired: int
 
 
-async def sweep_pending(engine: AsyncEngine, log_id: int, retention_seconds: float | None) -> Swept:
+async def sweep_pending(
+    engine: AsyncEngine,
+    log_id: int,
+    retention_seconds: float | None,
+    *,
+    waits: LockWaits | None = None,
+) -> Swept:
     """Apply what has its snapshot by now; make dead letters of what is too old.
 
     Args:
         engine: of the database.
         log_id: whose pending confirmations may expire.
         retention_seconds: of the log; None where it keeps records for ever.
+        waits: is told which session may wait for another's locks.
     """
-    async with engine.begin() as connection:
+    async with engine.begin() as connection, (waits or LockWaits()).around(connection):
         applied = 0
         for kind in Kind:
             moved = await connection.execute(

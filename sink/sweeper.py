@@ -1,6 +1,7 @@
 """The sweeper: every few seconds, what polls alone do not mend."""
 
 import asyncio
+import time
 from collections.abc import Mapping
 
 import structlog
@@ -8,9 +9,16 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from ..schemas.wire import Kind
 from .checks import ColumnLimits
+from .classify import sqlstate_of
+from .database import LockWaits
+from .expiry import CaughtUpTime
+from .fencing import Fence
+from .halving import is_overload
 from .options import SinkOptions
 from .sweep import sweep_pending
-from .waiting import sweep_waiting
+from .totals import SinkTotals
+from .trouble import back_off
+from .waiting import SweptLetters, sweep_waiting
 
 __all__ = ["Sweeper"]
 
@@ -18,6 +26,7 @@ log = structlog.get_logger("oddslog.sink")
 
 _PENDING_SECONDS = 60.0
 _LETTERS_SECONDS = 300.0
+_MOST_DIVISOR = 1 << 24  # of a page's bytes, one is left
 
 
 class Sweeper:
@@ -29,11 +38,20 @@ class Sweeper:
         limits: Mapping[Kind, ColumnLimits],
         options: SinkOptions,
         stopping: asyncio.Event,
+        waits: LockWaits,
+        fence: Fence,
+        totals: SinkTotals,
     ) -> None:
         self._engine = engine
         self._limits = limits
         self._options = options
         self._stopping = stopping
+        self._waits = waits
+        self._fence = fence
+        self._totals = totals
+        self._caught_up = CaughtUpTime(options.parent_wait_seconds)
+        self._divisor = 1  # of a page's size
+        self._failures = 0
 
     async def sweep(self, log_id: int, *, expire: bool) -> None:
         """Apply, write and, where `expire`, end the waiting of what is too old.
@@ -43,22 +61,16 @@ class Sweeper:
         Raises:
             Whatever PostgreSQL raises, and TimeoutError.
         """
+        older_than_seconds = self._caught_up.look(time.monotonic(), caught_up=expire)
         retention_seconds = self._options.retention_seconds if expire else None
         async with asyncio.timeout(_PENDING_SECONDS):
-            pending = await sweep_pending(self._engine, log_id, retention_seconds)
+            pending = await sweep_pending(
+                self._engine, log_id, retention_seconds, waits=self._waits
+            )
         if pending.applied or pending.expired:
             log.info("pending_swept", applied=pending.applied, expired=pending.expired)
-        # A stop ends a sweep at its next page; the last one, after the stop, goes as far
-        # as the time that a stop leaves.
-        ending = self._stopping.is_set()
-        async with asyncio.timeout(_LETTERS_SECONDS):
-            letters = await sweep_waiting(
-                self._engine,
-                self._limits,
-                self._options.parent_wait_seconds if expire else None,
-                store_raw=self._options.store_raw,
-                stopping=lambda: self._stopping.is_set() and not ending,
-            )
+        letters = await self._sweep_letters(older_than_seconds)
+        self._failures = 0
         if letters.written or letters.refused or letters.expired:
             log.info(
                 "waiting_swept",
@@ -66,3 +78,35 @@ class Sweeper:
                 refused=letters.refused,
                 expired=letters.expired,
             )
+        if letters.elsewhere:
+            await self._fence.end_sweeping()
+
+    async def wait_after(self, error: Exception) -> None:
+        """Count and log a sweep that failed, and wait before the next, or until stopped."""
+        self._totals.retries += 1
+        self._failures += 1
+        await back_off(self._stopping, self._failures, error, "sweep")
+
+    async def _sweep_letters(self, older_than_seconds: float | None) -> SweptLetters:
+        """One sweep of letters; after one that was too much in pages of half the size."""
+        # A stop ends a sweep at its next page; the last one, after the stop, goes as far
+        # as the time that a stop leaves.
+        ending = self._stopping.is_set()
+        clock = asyncio.timeout(_LETTERS_SECONDS)
+        try:
+            async with clock:
+                letters = await sweep_waiting(
+                    self._engine,
+                    self._limits,
+                    older_than_seconds,
+                    store_raw=self._options.store_raw,
+                    stopping=lambda: self._stopping.is_set() and not ending,
+                    divisor=self._divisor,
+                    waits=self._waits,
+                )
+        except Exception as error:
+            if is_overload(sqlstate_of(error), timed_out=clock.expired()):
+                self._divisor = min(2 * self._divisor, _MOST_DIVISOR)
+            raise
+        self._divisor = 1
+        return letters

@@ -22,7 +22,7 @@ from ..schemas.kill_points import reached
 from ..schemas.wire import Kind
 from . import sql
 from .checks import ColumnLimits
-from .database import LedgerWaits
+from .database import LockWaits
 from .dead_letters import (
     POISON,
     UNDECODABLE,
@@ -70,7 +70,7 @@ async def write_poll(
     limits: Mapping[Kind, ColumnLimits],
     *,
     store_raw: bool = True,
-    waits: LedgerWaits | None = None,
+    waits: LockWaits | None = None,
     judge: Callable[[PoisonTally], None] | None = None,
 ) -> PollResult:
     """Write a poll in one transaction; when this returns, it is committed.
@@ -84,7 +84,7 @@ async def write_poll(
         parts: what is to be written of each partition.
         limits: what the tables can hold.
         store_raw: whether raw responses go into their rows.
-        waits: is told while the session waits for the ledger's rows.
+        waits: is told which session may wait for another's locks.
         judge: asked before the commit; what it raises rolls everything back.
 
     Raises:
@@ -93,7 +93,9 @@ async def write_poll(
     async with engine.connect() as connection:
         async with connection.begin():
             await connection.execute(sql.SET_CONSTRAINTS_IMMEDIATE)
-            result = await _write_locked(connection, log_id, parts, limits, store_raw, waits)
+            # A zombie may hold the ledger's rows, and natural keys that it swept.
+            async with (waits or LockWaits()).around(connection):
+                result = await _write_locked(connection, log_id, parts, limits, store_raw)
             if judge is not None:
                 judge(result.tally)
             reached("sink.before_commit")
@@ -107,11 +109,9 @@ async def _write_locked(
     parts: Sequence[PartitionPart],
     limits: Mapping[Kind, ColumnLimits],
     store_raw: bool,
-    waits: LedgerWaits | None = None,
 ) -> PollResult:
     result = PollResult()
-    async with (waits or LedgerWaits()).around(connection):
-        locked, valid_from = await _lock(connection, log_id, parts)
+    locked, valid_from = await _lock(connection, log_id, parts)
     live = _drop_applied(parts, locked, result)
     if not live:
         return result

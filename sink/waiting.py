@@ -16,6 +16,7 @@ from ..schemas.errors import DecodeError
 from ..schemas.wire import Kind
 from . import sql
 from .checks import ColumnLimits
+from .database import LockWaits
 from .dead_letters import (
     DEAD,
     UNDECODABLE,
@@ -38,9 +39,7 @@ _MOST_PAGES = 50
 _TRIED_LETTERS = 20
 
 # Any number will do: one sweep a database and schema.
-_TRY_LOCK = text(
-    "SELECT pg_try_advisory_xact_lock(CAST(0x6F646477 AS int), hashtext(current_schema()))"
-)
+_TRY_LOCK = text("SELECT pg_try_advisory_xact_lock(1868850295, hashtext(current_schema()))")
 # The page by number and by bytes; at least one.
 _PAGE = """
     SELECT id FROM (
@@ -87,11 +86,15 @@ _EXPIRE = (
 
 @dataclass(slots=True)
 class SweptLetters:
-    """What a sweep came to: `refused` are dead now for another reason, `expired` for this one."""
+    """What a sweep came to: `refused` are dead now for another reason, `expired` for this one.
+
+    `elsewhere`: another session holds the sweep's lock.
+    """
 
     written: int = 0
     refused: int = 0
     expired: int = 0
+    elsewhere: bool = False
 
 
 async def sweep_waiting(
@@ -101,6 +104,8 @@ async def sweep_waiting(
     *,
     store_raw: bool = True,
     stopping: Callable[[], bool] = lambda: False,
+    divisor: int = 1,
+    waits: LockWaits | None = None,
 ) -> SweptLetters:
     """Write what has its parent by now, and end the waiting of what is too old.
 
@@ -112,21 +117,24 @@ async def sweep_waiting(
         wait_seconds: how long a letter waits for its parent; None: nothing expires now.
         store_raw: whether raw responses go into their rows.
         stopping: asked between pages.
+        divisor: how much smaller than usual a page is.
+        waits: is told which session may wait for another's locks.
 
     Raises:
         Whatever PostgreSQL, the driver or the network raises (see `classify`).
     """
     swept = SweptLetters()
     ready = _condition(limits)
+    writing = _Writing(engine, limits, store_raw, divisor, waits or LockWaits())
     for page in range(_MOST_PAGES):
         if stopping():
             return swept
-        if not await _sweep_page(engine, limits, _ready_page(ready), swept, store_raw):
+        if not await _sweep_page(writing, _ready_page(ready), swept):
             break
         if page == _MOST_PAGES - 1:
             return swept  # there is more: nothing expires before it was tried
-    await _sweep_page(engine, limits, _untold_page(limits), swept, store_raw)
-    if wait_seconds is not None:
+    await _sweep_page(writing, _untold_page(limits), swept)
+    if wait_seconds is not None and not swept.elsewhere:
         swept.expired = await _expire(engine, ready, wait_seconds)
     return swept
 
@@ -173,27 +181,40 @@ async def _expire(engine: AsyncEngine, ready: str, wait_seconds: float) -> int:
         return expired.rowcount
 
 
-async def _sweep_page(
-    engine: AsyncEngine,
-    limits: Mapping[Kind, ColumnLimits],
-    page: tuple[TextClause, int],
-    swept: SweptLetters,
-    store_raw: bool,
-) -> bool:
+@dataclass(frozen=True, slots=True)
+class _Writing:
+    """How the pages of one sweep are written."""
+
+    engine: AsyncEngine
+    limits: Mapping[Kind, ColumnLimits]
+    store_raw: bool
+    divisor: int
+    waits: LockWaits
+
+    def most(self, letters: int) -> dict[str, int]:
+        """What a page may hold, which at its full size has so many letters."""
+        return {
+            "letters": max(1, letters // self.divisor),
+            "bytes": max(1, _PAGE_BYTES // self.divisor),
+        }
+
+
+async def _sweep_page(writing: _Writing, page: tuple[TextClause, int], swept: SweptLetters) -> bool:
     """Write one page in one transaction; whether there was any."""
     statement, letters = page
-    async with engine.begin() as connection:
+    async with writing.engine.begin() as connection, writing.waits.around(connection):
         if not (await connection.execute(_TRY_LOCK)).scalar_one():
+            swept.elsewhere = True
             return False
         await connection.execute(sql.SET_CONSTRAINTS_IMMEDIATE)
-        found = await connection.execute(statement, {"letters": letters, "bytes": _PAGE_BYTES})
+        found = await connection.execute(statement, writing.most(letters))
         rows = (await connection.execute(_TAKE, {"ids": [row.id for row in found]})).all()
         by_log: dict[int | None, list[Any]] = {}
         for row in rows:
             by_log.setdefault(row.log_id, []).append(row)
         counted = SweptLetters()
         for log_id, of_one_log in by_log.items():
-            await _write(connection, log_id, of_one_log, limits, counted, store_raw)
+            await _write(connection, log_id, of_one_log, writing.limits, counted, writing.store_raw)
     swept.written += counted.written
     swept.refused += counted.refused
     return bool(rows)

@@ -48,6 +48,7 @@ PURE = {
     "sink.checks",
     "sink.classify",
     "sink.errors",
+    "sink.expiry",
     "sink.fold",
     "sink.halving",
     "sink.isolation",
