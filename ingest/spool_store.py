@@ -220,8 +220,13 @@ class SpoolStore:
 
     def _check_log(self, log: Path, last: int, *, emptied: bool) -> None:
         """Tell of commits behind the place where SQLite stopped reading the log."""
-        with spool_errors(self._directory):
-            _, read, _ = self._open().execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+        try:
+            with spool_errors(self._directory):
+                _, read, _ = self._open().execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+        except SpoolFullError as error:
+            # The database has to grow for it. What is inside is read and sent all the same.
+            say("warning", "spool_log_unchecked", reason=str(error))
+            return
         if emptied:  # SQLite began anew: what it counts now is not of this log
             read = 0
         if read >= last:

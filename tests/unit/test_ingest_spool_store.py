@@ -282,3 +282,26 @@ def test_a_disk_that_is_full_to_the_last_byte_drains_and_takes_more(small_disk: 
         store.append([fragment(5, 100_000)])
     with open_store(small_disk / "spool") as store:
         assert content(drain(store))[-1:] == numbered(5, 5, 100_000)
+
+
+def _append_and_die(directory: Path) -> None:
+    """In a child: what is inside is in the write-ahead log alone."""
+    store = SpoolStore(directory, PLENTY_BYTES)
+    store.open()
+    store.append([fragment(number, 100_000) for number in (1, 2, 3)])
+    os._exit(17)
+
+
+def test_a_spool_that_was_killed_opens_on_a_disk_that_is_full_by_now(small_disk: Path) -> None:
+    """And what is inside goes out; taking up the log alone would have to grow the database."""
+    child = multiprocessing.get_context("spawn").Process(
+        target=_append_and_die, args=(small_disk / "spool",)
+    )
+    child.start()
+    child.join(60)
+    assert child.exitcode == 17
+    with (small_disk / "ballast").open("ab", buffering=0) as file, suppress(OSError):
+        while file.write(b"x" * 1024):
+            pass
+    with open_store(small_disk / "spool") as store:
+        assert content(drain(store)) == numbered(1, 3, 100_000)
