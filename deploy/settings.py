@@ -180,7 +180,7 @@ class Settings(BaseSettings):
         ge=0.0,
         le=365 * 86400.0,
         description="How long a snapshot whose event, bookmaker or run is not in the database yet"
-        " waits for it before it counts as dead. Not while there is a backlog.",
+        " waits for it before it counts as dead. Only time without a backlog counts.",
     )
     stack: StackMode = Field(
         "auto",

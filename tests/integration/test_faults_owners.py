@@ -12,9 +12,18 @@ from structlog.testing import capture_logs
 from oddslog.deploy.stack import Servers
 from oddslog.schemas import KafkaConnection
 from oddslog.sink import database as database_module
-from oddslog.sink.database import make_engine
+from oddslog.sink import service as service_module
+from oddslog.sink import waiting as waiting_module
+from oddslog.sink.database import LockWaits, make_engine
+from oddslog.sink.fencing import Fence
+from oddslog.sink.options import SinkOptions
+from oddslog.sink.totals import SinkTotals
+from tests.integration.test_sink_parents import make_parents
+from tests.integration.test_sink_positions import execute
 from tests.support.conservation import assert_conserved, feed_events, until_ledger
-from tests.support.polls import one
+from tests.support.fragments import good
+from tests.support.kafka import produce
+from tests.support.polls import letters, one
 from tests.support.running import running
 from tests.support.sink_process import SinkProcess
 from tests.support.waiting import until
@@ -26,6 +35,13 @@ IN_COPY = (
     " AND application_name = 'oddslog sink' AND query LIKE 'COPY %' AND state = 'active'"
     " AND wait_event_type = 'Client'"
 )
+OLD_AT_WORK = (
+    "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
+    " AND application_name = 'oddslog sink' AND wait_event = 'PgSleep'"
+    " AND xact_start < clock_timestamp() - interval '0.3 s'"
+)
+COUNT_LETTERS = "SELECT count(*) FROM oddslog_dead_letters"
+COUNT_SNAPSHOTS = "SELECT count(*) FROM odds_snapshots"
 LEDGER_KEEPERS = "SELECT * FROM oddslog_ledger FOR UPDATE"
 
 
@@ -43,14 +59,14 @@ async def second_engine(
 @pytest.fixture
 async def start_sink(
     servers: Servers, database_url: str, topic: str
-) -> AsyncIterator[Callable[[str], SinkProcess]]:
+) -> AsyncIterator[Callable[..., SinkProcess]]:
     """Start a member of the test's group; ended with the test."""
     started: list[SinkProcess] = []
 
-    def start(kill_point: str) -> SinkProcess:
+    def start(kill_point: str, url: str = database_url) -> SinkProcess:
         environment = {
             "ODDSLOG_BOOTSTRAP_SERVERS": servers.bootstrap_servers,
-            "ODDSLOG_DATABASE_URL": database_url,
+            "ODDSLOG_DATABASE_URL": url,
             "ODDSLOG_TOPIC": topic,
             "ODDSLOG_GROUP": topic,
             "ODDSLOG_POLL_RECORDS": "10",
@@ -66,7 +82,7 @@ async def start_sink(
 
 
 async def test_a_zombie_in_mid_copy_is_fenced(
-    start_sink: Callable[[str], SinkProcess],
+    start_sink: Callable[..., SinkProcess],
     kafka: KafkaConnection,
     topic: str,
     engine: AsyncEngine,
@@ -97,6 +113,67 @@ async def test_a_zombie_in_mid_copy_is_fenced(
     assert [entry["event"] for entry in logged].count("zombie_terminated") == 1
     assert await asyncio.to_thread(zombie.stop) == 0
     await assert_conserved(engine, fed)
+
+
+@pytest.mark.parametrize("resent", [True, False])
+async def test_a_zombie_in_mid_sweep_is_fenced(
+    start_sink: Callable[..., SinkProcess],
+    kafka: KafkaConnection,
+    topic: str,
+    parents_engine: AsyncEngine,
+    monkeypatch: pytest.MonkeyPatch,
+    resent: bool,
+) -> None:
+    """It holds natural keys, which a poll may bring again, and the lock of all sweeps."""
+    await make_parents(parents_engine)
+    url = parents_engine.url.render_as_string(hide_password=False)
+    second_engine = make_engine(url, application_name="oddslog sink")
+    zombie = start_sink("sink.in_copy:1:STOP", url)
+    await asyncio.to_thread(zombie.wait_placed)
+    await produce(kafka, topic, [good(7)])
+    await until(lambda: one(parents_engine, COUNT_LETTERS), "the letter")
+    await execute(parents_engine, "INSERT INTO events VALUES (7)")
+    await until(lambda: one(parents_engine, IN_COPY), "the zombie in mid-COPY")
+    # With the resend no sweep helps, and without it only the sweep finds the zombie.
+    monkeypatch.setattr(service_module, "_SWEEP_SECONDS", 1000.0 if resent else 0.2)
+    async with running(
+        kafka,
+        topic,
+        second_engine,
+        session_timeout_seconds=2.0,
+        rebalance_timeout_seconds=REBALANCE_SECONDS,
+    ) as sink:
+        if resent:
+            await produce(kafka, topic, [good(7)])
+        await until(lambda: one(parents_engine, COUNT_SNAPSHOTS), "the snapshot")
+        totals = await sink.stop()
+    await second_engine.dispose()
+    assert totals.fenced_backends == 1
+    assert [letter.status for letter in await letters(parents_engine)] == ["written"]
+
+
+async def test_a_living_sweep_is_not_ended(
+    engine: AsyncEngine, second_engine: AsyncEngine, database_url: str
+) -> None:
+    """However old its transaction: only one that has waited for its client for as long."""
+    totals = SinkTotals()
+    fence = Fence(second_engine, LockWaits(), SinkOptions(rebalance_timeout_seconds=0.2), totals)
+    keeper_engine = make_engine(database_url, application_name="oddslog sink")
+    held = await keeper_engine.connect()
+    assert (await held.execute(waiting_module._TRY_LOCK)).scalar_one()
+    working = asyncio.create_task(held.exec_driver_sql("SELECT pg_sleep(1.5)"))
+    await until(lambda: one(engine, OLD_AT_WORK), "an old transaction at work")
+    await fence.end_sweeping()
+    assert totals.fenced_backends == 0
+    await working
+
+    async def ended() -> bool:
+        await fence.end_sweeping()
+        return totals.fenced_backends == 1
+
+    await until(ended, "its end when it only waits")
+    await held.invalidate()
+    await keeper_engine.dispose()
 
 
 @pytest.mark.parametrize(

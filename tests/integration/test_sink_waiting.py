@@ -6,6 +6,7 @@ from datetime import timedelta
 
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
+from structlog.testing import capture_logs
 
 from oddslog.deploy.compare import compare
 from oddslog.schemas import KafkaConnection
@@ -270,7 +271,7 @@ async def test_waiting_does_not_run_out_during_a_backlog(
     async with engine.connect() as keeper, keeper.begin():
         # The backlog cannot be written, and sweeps go by.
         await keeper.exec_driver_sql("LOCK TABLE market_odds IN ACCESS EXCLUSIVE MODE")
-        async with running(kafka, topic, engine, parent_wait_seconds=60.0) as sink:
+        async with running(kafka, topic, engine, parent_wait_seconds=0.5) as sink:
             swept = 0
             sweep = sink.sink._sweeper.sweep
 
@@ -290,3 +291,43 @@ async def test_waiting_does_not_run_out_during_a_backlog(
                 return [x.status for x in await letters(engine)] == ["dead"]
 
             await until(dead, "the end of its waiting")
+
+
+async def test_a_sweep_that_is_too_much_is_logged_and_tried_in_smaller_pages(
+    kafka: KafkaConnection,
+    topic: str,
+    parents_engine: AsyncEngine,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A statement that times out above two snapshots: pages shrink until all are written."""
+    engine = parents_engine
+    monkeypatch.setattr(service_module, "_SWEEP_SECONDS", 0.2)
+    monkeypatch.setattr(waiting_module, "_PAGE_LETTERS", 8)
+    await make_parents(engine)
+    await produce(kafka, topic, [good(event) for event in range(1, 7)])
+    async with running(kafka, topic, engine, until_caught_up=True) as sink:
+        await sink.task
+    await execute(
+        engine,
+        "CREATE FUNCTION too_much() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
+        " IF (SELECT count(*) FROM inserted) > 2 THEN"
+        " RAISE 'too much' USING ERRCODE = '57014'; END IF; RETURN NULL; END $$",
+    )
+    await execute(
+        engine,
+        "CREATE TRIGGER too_much AFTER INSERT ON odds_snapshots REFERENCING NEW TABLE AS inserted"
+        " FOR EACH STATEMENT EXECUTE FUNCTION too_much()",
+    )
+    await execute(engine, "INSERT INTO events SELECT generate_series(1, 6)")
+    with capture_logs() as logged:
+        async with running(kafka, topic, engine) as sink:
+
+            async def all_written() -> bool:
+                return {x.status for x in await letters(engine)} == {"written"}
+
+            await until(all_written, "the sweep in small pages")
+            totals = await sink.stop()
+    retried = [entry for entry in logged if entry["event"] == "retrying"]
+    assert [(entry["doing"], entry["attempt"]) for entry in retried] == [("sweep", 1), ("sweep", 2)]
+    assert {entry["sqlstate"] for entry in retried} == {"57014"}
+    assert totals.retries == 2
