@@ -1,12 +1,14 @@
 """Draining: what is in the spool goes to the brokers, in order, and is deleted then."""
 
+import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from ..schemas.backoff import backoff_seconds
+from ..schemas.errors import DecodeError, InvalidRecordError
 from ..schemas.kill_points import reached
-from .fragments import Fragment
+from .fragments import Fragment, halves
 from .producer import refused_as_too_large
 from .publisher import Parcel
 from .say import say
@@ -158,10 +160,19 @@ class _Page:
         return [member.fragment for member in members]
 
     async def fit(self, limit_bytes: int) -> None:
-        """Reject what exceeds the topic's limit."""
-        for member in list(self._members):
+        """Split what exceeds the topic's limit; reject what does alone."""
+        at = 0
+        while at < len(self._members):
+            member = self._members[at]
             size = len(member.fragment.value)
-            if size > limit_bytes and not member.fragment.acknowledged:
+            if size <= limit_bytes or member.fragment.acknowledged:
+                at += 1
+                continue
+            parts = _parts(member)
+            if len(parts) > 1:  # looked at again, one by one
+                self._members[at : at + 1] = parts
+                await asyncio.sleep(0)
+            else:
                 reason = f"takes {size:,} bytes, and the topic's limit is {limit_bytes:,}"
                 await self._reject(member, reason)
 
@@ -183,3 +194,11 @@ class _Page:
     async def _reject(self, member: _Member, reason: str) -> None:
         await self._spool.reject(member.row, reason)
         self._members.remove(member)
+
+
+def _parts(member: _Member) -> list[_Member]:
+    """Two in the place of one, or just itself where it cannot be split."""
+    try:
+        return [_Member(member.row, part) for part in halves(member.fragment)]
+    except (DecodeError, InvalidRecordError):
+        return [member]
