@@ -138,8 +138,7 @@ class SpoolStore:
         try:
             self._transaction(delete)
         except SpoolError:
-            # The disk is full, and so is the log: written into the database, it can
-            # be begun anew, and takes the deletion without growing.
+            # The disk is full, and so is the log: written into the database, it begins anew.
             with suppress(SpoolError), spool_errors(self._directory):
                 self._open().execute("PRAGMA wal_checkpoint(RESTART)").fetchall()
             self._transaction(delete)
@@ -187,10 +186,9 @@ class SpoolStore:
         files = self._files
         last = last_commit(files.wal)
         emptied = not (files.database.exists() and files.database.stat().st_size)
-        # SQLite removes a log whose database is empty: a second name keeps it.
         kept = files.directory / "spool.sqlite-wal.before"
         kept.unlink(missing_ok=True)
-        if last:
+        if last:  # SQLite removes a log whose database is empty
             second_name(files.wal, kept)
         try:
             self._salvaging(self._connect)
@@ -223,12 +221,10 @@ class SpoolStore:
         try:
             with spool_errors(self._directory):
                 _, read, _ = self._open().execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
-        except SpoolFullError as error:
-            # The database has to grow for it. What is inside is read and sent all the same.
-            say("warning", "spool_log_unchecked", reason=str(error))
+        except SpoolFullError:  # the database has to grow for it; what is inside is sent anyway
+            say("warning", "spool_log_unchecked", directory=str(self._directory))
             return
-        if emptied:  # SQLite began anew: what it counts now is not of this log
-            read = 0
+        read = 0 if emptied else read  # it began anew: what it counts is not of this log
         if read >= last:
             return
         aside = self._files.keep_wal(log)

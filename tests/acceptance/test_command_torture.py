@@ -89,6 +89,7 @@ def test_a_short_torture_finds_nothing_and_leaves_nothing(own: Command, tmp_path
     assert contents(tmp_path) == []
 
 
+@pytest.mark.faults
 async def test_an_interrupted_torture_leaves_nothing(
     given: Command, servers: Servers, kafka: KafkaConnection, tmp_path: Path
 ) -> None:
@@ -106,6 +107,7 @@ async def test_an_interrupted_torture_leaves_nothing(
     assert contents(tmp_path) == []
 
 
+@pytest.mark.faults
 async def test_a_torture_that_is_killed_leaves_nothing_either(own: Command, tmp_path: Path) -> None:
     """Its guard ends the processes, and takes the servers and the folder away."""
     with own.running("torture", "--seed", "13") as torture:

@@ -204,6 +204,7 @@ DAMAGES: dict[str, tuple[list[str], str, str]] = {
 }
 
 
+@pytest.mark.faults
 async def test_each_damage_is_found(fed: Fed, servers: Servers, new_name: str) -> None:
     """And counted under its name; each in a copy of its own."""
     await fed.engine.dispose()  # nobody may be connected to what is copied

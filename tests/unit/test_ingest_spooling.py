@@ -106,20 +106,6 @@ async def test_while_it_is_not_empty_everything_goes_behind_it_in_order(
     assert inside(tmp_path) == []
 
 
-async def test_without_its_drainer_the_queue_takes_nothing_into_the_spool(
-    broker: Broker, tmp_path: Path
-) -> None:
-    """What went in would not leave it: better a receipt that raises than a spool that grows."""
-    async with running(tmp_path, options={"durability": "spool"}) as queue:
-        draining = queue._destination._draining  # type: ignore[attr-defined]
-        draining.cancel()
-        await asyncio.wait({draining})
-        receipt = await queue.enqueue(small(0))
-        with pytest.raises(DeliveryError, match="drainer has died"):
-            await receipt
-    assert inside(tmp_path) == []
-
-
 async def test_brokers_known_to_be_away_cost_no_attempts(broker: Broker, tmp_path: Path) -> None:
     """The look at the start has said so; drained when they come."""
     broker.away = True
@@ -242,26 +228,6 @@ async def test_stop_in_an_outage_puts_the_memory_queue_into_the_spool(
     for receipt in receipts:
         await receipt
     assert inside(tmp_path) == list(range(1, 21))
-
-
-async def test_stop_with_brokers_that_are_slow_puts_the_rest_into_the_spool(
-    broker: Broker, tmp_path: Path
-) -> None:
-    """Each batch goes well, and all of them would take twice the deadline."""
-    loop = asyncio.get_running_loop()
-
-    def slowly(number: int, event: int | None) -> None:
-        loop.call_later(0.4, lambda: broker.futures[number][event].set_result(None))
-
-    broker.answer = slowly
-    more: dict[str, Any] = {"attempt_deadline_seconds": 60, "stop_deadline_seconds": 4.0}
-    async with running(tmp_path, **more) as queue:
-        receipts = [await queue.enqueue(small(index)) for index in range(20)]
-    for receipt in receipts:
-        await receipt
-    sent = {event for generation in broker.sent for event in generation}
-    assert sent | set(inside(tmp_path)) == set(range(1, 21))
-    assert queue.stats()["spooled"] > 5
 
 
 async def test_stop_during_a_pause_between_attempts_cuts_it_off(
