@@ -20,7 +20,7 @@ from .errors import WrongLogError
 from .items import LogRecord, PartitionPart, decode_record, record_crc32
 from .positions import LastApplied, Placement
 
-__all__ = ["Partition", "Partitions", "Poll", "Poller"]
+__all__ = ["Partition", "Partitions", "Poll", "Poller", "log_record"]
 
 log = structlog.get_logger("oddslog.sink")
 
@@ -277,7 +277,7 @@ class Poller:
                 partition.check = None
             if raw.offset < partition.next_offset:
                 continue
-            record = _log_record(raw)
+            record = log_record(raw)
             decode_record(record)
             taken.append(record)
             partition.next_offset = raw.offset + 1
@@ -333,7 +333,8 @@ def _other_record_text(number: int, check: LastApplied) -> str:
     )
 
 
-def _log_record(raw: Any) -> LogRecord:
+def log_record(raw: Any) -> LogRecord:
+    """A consumer's record as ours, not decoded yet."""
     return LogRecord(
         raw.partition,
         raw.offset,

@@ -93,6 +93,7 @@ ADAPTERS: dict[str, set[str]] = {
         "ingest.producer",
         "ingest.topic_check",
         "sink.consumer",
+        "sink.log_reader",
         "sink.topics",
     },
     "sqlite3": {
