@@ -4,6 +4,8 @@ aiokafka's producer asks the brokers to create any topic it does not know; so th
 topic must be seen first, in a way that asks for nothing.
 """
 
+import asyncio
+import time
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,6 +31,9 @@ REQUEST_TIMEOUT_MS = 10_000
 ASSUMED_MAX_MESSAGE_BYTES = 10 * 1024 * 1024
 # Kafka's default, for a topic whose configuration we have no right to read.
 DEFAULT_MAX_MESSAGE_BYTES = 1_048_588
+# How long a topic that was just made may be unknown to the broker that is asked.
+_PATIENCE_SECONDS = 3.0
+_PAUSE_SECONDS = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +89,7 @@ async def topic_facts(connection: KafkaConnection, topic: str, client_id: str) -
     )
     try:
         await _started(admin, connection)
-        partitions, brokers = await _partitions(admin, topic)
+        partitions, brokers = await _known_partitions(admin, topic)
         settings = await _settings(admin, topic)
     except (KafkaError, TimeoutError, OSError) as error:
         raise UnreachableError(
@@ -122,17 +127,27 @@ async def _started(admin: Any, connection: KafkaConnection) -> None:
         ) from error
 
 
-async def _partitions(admin: Any, topic: str) -> tuple[int, int]:
+async def _known_partitions(admin: Any, topic: str) -> tuple[int, int]:
+    """Partition and broker counts; asks for a while, as a broker may learn of a topic late."""
+    look_until = time.monotonic() + _PATIENCE_SECONDS
+    while (counts := await _partitions(admin, topic)) is None:
+        if time.monotonic() >= look_until:
+            raise ConfigurationError(
+                f"topic {topic!r} does not exist (or may not be described by this user); "
+                "create it with: oddslog topics --create"
+            )
+        await asyncio.sleep(_PAUSE_SECONDS)
+    return counts
+
+
+async def _partitions(admin: Any, topic: str) -> tuple[int, int] | None:
     """Partition and broker counts. Asks for all topics: naming one may create it."""
     topics = await admin.describe_topics()
     cluster = await admin.describe_cluster()
     for found in topics:
         if found["topic"] == topic and found["error_code"] != UnknownTopicOrPartitionError.errno:
             return len(found["partitions"]), len(cluster["brokers"])
-    raise ConfigurationError(
-        f"topic {topic!r} does not exist (or may not be described by this user); "
-        "create it with: oddslog topics --create"
-    )
+    return None
 
 
 async def _settings(admin: Any, topic: str) -> dict[str, str] | None:

@@ -92,6 +92,8 @@ async def create_topic(
 ) -> None:
     """Make a topic with the configuration of DESIGN 6.7; one that is there stays as it is.
 
+    When this returns, the brokers tell of it.
+
     Raises:
         UnreachableError: no broker answers.
         ConfigurationError: the cluster refuses.
@@ -112,6 +114,7 @@ async def create_topic(
             error = for_code(code)
             if code and error.__name__ != "TopicAlreadyExistsError":
                 raise ConfigurationError(f"topic {name} was not made: {error.__name__}")
+        await _await_topic(client, topic)
     except (KafkaError, TimeoutError) as error:
         raise UnreachableError(
             f"Kafka at {connection.bootstrap_servers} did not make topic {topic}: "
@@ -167,6 +170,13 @@ async def await_controller(client: Any) -> None:
     async with asyncio.timeout(_REQUEST_TIMEOUT_MS / 1000):
         while client._client.cluster.controller is None:  # noqa: SLF001 - no public name
             await client._client.force_metadata_update()  # noqa: SLF001
+            await asyncio.sleep(_CONTROLLER_PAUSE_SECONDS)
+
+
+async def _await_topic(client: Any, topic: str) -> None:
+    """Wait until a topic is told of: brokers learn of a new one a little after its making."""
+    async with asyncio.timeout(_REQUEST_TIMEOUT_MS / 1000):
+        while topic not in await client.list_topics():
             await asyncio.sleep(_CONTROLLER_PAUSE_SECONDS)
 
 

@@ -15,6 +15,7 @@ from oddslog.schemas import KafkaConnection
 from oddslog.schemas.codec import encode
 from oddslog.schemas.errors import ConfigurationError, DeliveryError
 from oddslog.schemas.stamp import Stamper
+from oddslog.sink.topics import create_topic
 from tests.integration.test_ingest_contract_kafka import event_ids, read_topic
 from tests.unit.test_ingest_builders import NOON, batch, betpawa, small
 
@@ -151,6 +152,15 @@ async def test_a_missing_topic_is_a_clear_error_at_start(
     with pytest.raises(ConfigurationError, match=r"does not exist.*oddslog topics --create"):
         await queue.start()
     await queue.stop()
+
+
+async def test_a_topic_that_is_made_just_now_is_found(
+    kafka: KafkaConnection, new_name: str
+) -> None:
+    """Brokers learn of a topic a little after its making: it is looked for again."""
+    destination = KafkaDestination(kafka, topic=new_name)
+    await asyncio.gather(destination.start(), create_topic(kafka, new_name, partitions=1))
+    await destination.stop()
 
 
 @pytest.mark.parametrize("policy", ["compact", "compact,delete"])
