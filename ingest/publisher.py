@@ -19,6 +19,7 @@ from .topic_check import ASSUMED_MAX_MESSAGE_BYTES, TopicFacts, record_limit, to
 __all__ = ["Parcel", "Publisher", "unacknowledged"]
 
 START_SECONDS = 10.0
+_TOPIC_PATIENCE_SECONDS = 3.0  # brokers learn a little late of a topic just made
 STOP_SECONDS = 6.0
 # Between two looks for brokers that refuse connections, within one attempt.
 RECONNECT_SECONDS = 0.5
@@ -102,7 +103,7 @@ class Publisher:
         """
         try:
             async with self._lock, asyncio.timeout(START_SECONDS):
-                await self._look_at_topic()
+                await self._look_at_topic(_TOPIC_PATIENCE_SECONDS)
         except (UnreachableError, TimeoutError) as error:
             self.away = True
             reason = str(error) or f"no answer in {START_SECONDS:g} s"
@@ -173,8 +174,10 @@ class Publisher:
                 self._generation = None
                 self._end(generation.end(graceful=True))
 
-    async def _look_at_topic(self) -> None:
-        facts = await topic_facts(self._connection, self._topic, self._client_id)
+    async def _look_at_topic(self, patience_seconds: float = 0.0) -> None:
+        facts = await topic_facts(
+            self._connection, self._topic, self._client_id, patience_seconds=patience_seconds
+        )
         for problem in facts.warnings():
             say("warning", "topic_warning", topic=self._topic, problem=problem)
         self._facts = facts

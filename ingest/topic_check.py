@@ -31,8 +31,6 @@ REQUEST_TIMEOUT_MS = 10_000
 ASSUMED_MAX_MESSAGE_BYTES = 10 * 1024 * 1024
 # Kafka's default, for a topic whose configuration we have no right to read.
 DEFAULT_MAX_MESSAGE_BYTES = 1_048_588
-# How long a topic that was just made may be unknown to the broker that is asked.
-_PATIENCE_SECONDS = 3.0
 _PAUSE_SECONDS = 0.1
 
 
@@ -76,8 +74,13 @@ def record_limit(max_message_bytes: int) -> int:
     return max(max_message_bytes - RECORD_OVERHEAD_BYTES, max_message_bytes // 2)
 
 
-async def topic_facts(connection: KafkaConnection, topic: str, client_id: str) -> TopicFacts:
+async def topic_facts(
+    connection: KafkaConnection, topic: str, client_id: str, *, patience_seconds: float = 0.0
+) -> TopicFacts:
     """Look at a topic; never creates it. Has no deadline of its own; cancel it.
+
+    A missing one is looked for again for `patience_seconds`: a broker may learn late of
+    a topic that was just made.
 
     Raises:
         ConfigurationError: the topic is missing or no log, or the settings are wrong.
@@ -89,7 +92,7 @@ async def topic_facts(connection: KafkaConnection, topic: str, client_id: str) -
     )
     try:
         await _started(admin, connection)
-        partitions, brokers = await _known_partitions(admin, topic)
+        partitions, brokers = await _known_partitions(admin, topic, patience_seconds)
         settings = await _settings(admin, topic)
     except (KafkaError, TimeoutError, OSError) as error:
         raise UnreachableError(
@@ -127,9 +130,8 @@ async def _started(admin: Any, connection: KafkaConnection) -> None:
         ) from error
 
 
-async def _known_partitions(admin: Any, topic: str) -> tuple[int, int]:
-    """Partition and broker counts; asks for a while, as a broker may learn of a topic late."""
-    look_until = time.monotonic() + _PATIENCE_SECONDS
+async def _known_partitions(admin: Any, topic: str, patience_seconds: float) -> tuple[int, int]:
+    look_until = time.monotonic() + patience_seconds
     while (counts := await _partitions(admin, topic)) is None:
         if time.monotonic() >= look_until:
             raise ConfigurationError(

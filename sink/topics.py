@@ -176,7 +176,7 @@ async def await_controller(client: Any) -> None:
 async def _await_topic(client: Any, topic: str) -> None:
     """Wait until a topic is told of: brokers learn of a new one a little after its making."""
     async with asyncio.timeout(_REQUEST_TIMEOUT_MS / 1000):
-        while topic not in await client.list_topics():
+        while topic not in await client.list_topics():  # noqa: ASYNC110 - Kafka has no event for it
             await asyncio.sleep(_CONTROLLER_PAUSE_SECONDS)
 
 
