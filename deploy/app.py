@@ -12,6 +12,7 @@ from .commands import (
     feed,
     ledger,
     migrate,
+    runs,
     sink,
     spool,
     stack,
@@ -65,6 +66,7 @@ app.command("topics", rich_help_panel=_RUN)(topics.topics)
 app.add_typer(feed.app, name="feed", rich_help_panel=_RUN)
 app.command("sink", rich_help_panel=_RUN)(sink.sink)
 app.command("status", rich_help_panel=_LOOK)(status.status)
+app.command("runs", rich_help_panel=_LOOK)(runs.runs)
 app.add_typer(ledger.app, name="ledger", rich_help_panel=_LOOK)
 app.add_typer(dlq.app, name="dlq", rich_help_panel=_LOOK)
 app.add_typer(spool.app, name="spool", rich_help_panel=_LOOK)

@@ -182,6 +182,13 @@ class Settings(BaseSettings):
         description="How long a snapshot whose event, bookmaker or run is not in the database yet"
         " waits for it before it counts as dead. Only time without a backlog counts.",
     )
+    run_retention_seconds: float = Field(
+        30 * 86400.0,
+        ge=60.0,
+        le=3650 * 86400.0,
+        description="How long it is kept what has arrived of a scrape run (`oddslog runs`), after"
+        " the last of it. By default as long as the topic keeps records.",
+    )
     stack: StackMode = Field(
         "auto",
         description="Where demo, tests and `stack` take their servers: `auto` (docker where an"

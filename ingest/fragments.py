@@ -19,7 +19,7 @@ from ..schemas.wire import (
 )
 from .destination import RejectedPart
 from .pacing import Pacer
-from .split import FRAGMENT_FRAME_BYTES, split
+from .split import FRAGMENT_FRAME_BYTES, presence, split
 
 __all__ = ["EncodedBatch", "Fragment", "encode_batch", "encode_snapshots", "halves"]
 
@@ -70,7 +70,10 @@ async def encode_batch(
     batch_id = uuid.uuid4()
     parts = _without_oversize(batch, batch_id, parts, limit_bytes, rejected)
     fragments: list[Fragment] = []
-    for writes in split(batch, parts, batch_id=batch_id, limit_bytes=limit_bytes):
+    planned = split(batch, parts, batch_id=batch_id, limit_bytes=limit_bytes)
+    if not planned and not rejected:
+        planned = presence(batch, batch_id=batch_id)
+    for writes in planned:
         try:
             fragments.append(_fragment(writes, producer_name))
         except InvalidRecordError as error:

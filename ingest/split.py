@@ -15,7 +15,7 @@ from ..schemas.codec import ConfirmationRecord, EventWrites, SnapshotPart, Snaps
 from ..schemas.records import WriteBatch
 from ..schemas.wire import Kind
 
-__all__ = ["CONFIRMATION_BYTES", "FRAGMENT_FRAME_BYTES", "ID_BYTES", "split"]
+__all__ = ["CONFIRMATION_BYTES", "FRAGMENT_FRAME_BYTES", "ID_BYTES", "presence", "split"]
 
 # Upper bounds of the encoded sizes. The frame: 10 bytes of Avro header, the UUID
 # (37 as text), 8 longs or timestamps of at most 10 bytes, branches and array ends.
@@ -75,6 +75,17 @@ def split(
         replace(fragment, fragment_index=index, fragment_count=len(planned))
         for index, fragment in enumerate(planned)
     ]
+
+
+def presence(batch: WriteBatch, *, batch_id: UUID) -> list[EventWrites]:
+    """The one fragment, without writes, of a batch that has none; nobody waits for others.
+
+    A scrape run of so many batches would never be complete without it.
+    """
+    if batch.scrape_run_id is None or batch.batch_count is None:
+        return []
+    writes = _fragment(batch, batch_id, Kind.BETPAWA, None)
+    return [replace(writes, fragment_count=1)]
 
 
 def _by_event(batch: WriteBatch, parts: Sequence[SnapshotPart]) -> dict[_Event, _Writes]:

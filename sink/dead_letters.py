@@ -19,6 +19,7 @@ from ..schemas.errors import InvalidRecordError
 from ..schemas.version import VERSION
 from ..schemas.wire import Kind
 from . import sql
+from .arrivals import run_of
 from .items import WHOLE_RECORD, ConfirmationItem, LogRecord, SnapshotItem
 
 __all__ = [
@@ -138,6 +139,7 @@ async def insert_dead_letters(
             "log_offsets": [letter.record.offset for letter in unique],
             "items": [letter.item for letter in unique],
             "appended_ats": [letter.record.appended_at for letter in unique],
+            "scrape_run_ids": [run_of(letter.record) for letter in unique],
         },
     )
 

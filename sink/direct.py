@@ -21,6 +21,7 @@ from ..schemas.records import SnapshotWriteData, WriteBatch
 from ..schemas.stamp import process_stamper
 from ..schemas.wire import Kind
 from . import sql
+from .arrivals import arrival_of_batch
 from .checks import ColumnLimits
 from .classify import ErrorClass, classify
 from .database import read_limits
@@ -36,6 +37,7 @@ from .items import (
     natural_key,
 )
 from .migrate import check_migrated
+from .runs import write_arrivals
 from .write import write_items
 
 __all__ = ["DatabaseDestination", "handle_write_batch"]
@@ -77,6 +79,8 @@ async def handle_write_batch(
             written = await write_items(connection, None, items, limits, store_raw=store_raw)
             letters = unencodable + written.letters
             await insert_dead_letters(connection, None, letters)
+            arrival = arrival_of_batch(stamped)
+            await write_arrivals(connection, [] if arrival is None else [arrival])
     except Exception as error:
         # One class to retry on: SQLAlchemy has several for a lost connection, and
         # COPY, which goes past it, raises the driver's.
@@ -165,7 +169,7 @@ async def _items(batch: WriteBatch) -> tuple[Items, list[DeadLetter]]:
         try:
             part = snapshot_part(snapshot)
         except InvalidRecordError as error:
-            unencodable.append(_unencodable(snapshot, error))
+            unencodable.append(_unencodable(batch, snapshot, error))
             continue
         record = _record(_fragment(batch, part.kind, part.event_id))
         key = natural_key(part.kind, part.event_id, part.record)
@@ -219,7 +223,7 @@ def _fragment(batch: WriteBatch, kind: Kind, event_id: int) -> EventWrites:
     )
 
 
-def _unencodable(snapshot: AnySnapshot, error: InvalidRecordError) -> DeadLetter:
+def _unencodable(batch: WriteBatch, snapshot: AnySnapshot, error: InvalidRecordError) -> DeadLetter:
     """A snapshot that has no bytes: kept as Python shows it."""
     value = repr(snapshot).encode("utf-8", "backslashreplace")
     if isinstance(snapshot, SnapshotWriteData):
@@ -227,7 +231,7 @@ def _unencodable(snapshot: AnySnapshot, error: InvalidRecordError) -> DeadLetter
     else:
         kind, event_id = Kind.COMPETITOR, snapshot.competitor_event_id
     return DeadLetter(
-        _record(None),
+        _record(_fragment(batch, kind, event_id)),
         WHOLE_RECORD,
         DEAD,
         "poison",

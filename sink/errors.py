@@ -1,5 +1,7 @@
 """The sink's own errors, grouped like their roots in `schemas.errors`.
 
+OddslogError
+└── RunIncompleteError      a scrape run has not arrived in time (also a TimeoutError)
 ConfigurationError
 └── NotMigratedError        the tables are not those of this version
 ProtectionError
@@ -9,12 +11,14 @@ ProtectionError
 """
 
 from ..schemas.errors import ConfigurationError, OddslogError, ProtectionError
+from .run_states import ScrapeRun
 
 __all__ = [
     "CopyEncodeError",
     "FatalDatabaseError",
     "GapError",
     "NotMigratedError",
+    "RunIncompleteError",
     "TooMuchPoisonError",
     "VanishedRowError",
     "WrongLogError",
@@ -46,6 +50,15 @@ class TooMuchPoisonError(ProtectionError):
             f" first. To keep such as dead letters and go on: oddslog sink --accept-poison {cause}"
         )
         self.cause = cause
+
+
+class RunIncompleteError(OddslogError, TimeoutError):
+    """A scrape run was not complete in time; `run` is what had arrived, None where nothing."""
+
+    def __init__(self, message: str, run_id: int, run: ScrapeRun | None) -> None:
+        super().__init__(message)
+        self.run_id = run_id
+        self.run = run
 
 
 class FatalDatabaseError(ProtectionError):

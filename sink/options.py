@@ -20,6 +20,7 @@ class SinkOptions:
     store_raw: bool = True
     retention_seconds: float | None = None
     parent_wait_seconds: float = 3600.0
+    run_retention_seconds: float = 30 * 86400.0
     rebalance_timeout_seconds: float = REBALANCE_TIMEOUT_SECONDS
     accept_poison: tuple[str, ...] = ()
     until_caught_up: bool = False

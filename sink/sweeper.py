@@ -15,6 +15,7 @@ from .expiry import CaughtUpTime
 from .fencing import Fence
 from .halving import is_overload
 from .options import SinkOptions
+from .runs import prune_runs
 from .sweep import sweep_pending
 from .totals import SinkTotals
 from .trouble import back_off
@@ -26,11 +27,13 @@ log = structlog.get_logger("oddslog.sink")
 
 _PENDING_SECONDS = 60.0
 _LETTERS_SECONDS = 300.0
+_PRUNE_SECONDS = 60.0
+_PRUNE_EVERY_SECONDS = 3600.0
 _MOST_DIVISOR = 1 << 24  # of a page's bytes, one is left
 
 
 class Sweeper:
-    """Pending confirmations and waiting letters of one database."""
+    """Pending confirmations, waiting letters and old scrape runs of one database."""
 
     def __init__(
         self,
@@ -52,6 +55,7 @@ class Sweeper:
         self._caught_up = CaughtUpTime(options.parent_wait_seconds)
         self._divisor = 1  # of a page's size
         self._failures = 0
+        self._prune_at = 0.0  # monotonic
 
     async def sweep(self, log_id: int, *, expire: bool) -> None:
         """Apply, write and, where `expire`, end the waiting of what is too old.
@@ -70,6 +74,8 @@ class Sweeper:
         if pending.applied or pending.expired:
             log.info("pending_swept", applied=pending.applied, expired=pending.expired)
         letters = await self._sweep_letters(older_than_seconds)
+        if expire:
+            await self._prune_runs()
         self._failures = 0
         if letters.written or letters.refused or letters.expired:
             log.info(
@@ -86,6 +92,17 @@ class Sweeper:
         self._totals.retries += 1
         self._failures += 1
         await back_off(self._stopping, self._failures, error, "sweep")
+
+    async def _prune_runs(self) -> None:
+        """Forget old runs, once an hour; in a backlog they may be arriving again."""
+        now = time.monotonic()
+        if now < self._prune_at:
+            return
+        async with asyncio.timeout(_PRUNE_SECONDS):
+            pruned = await prune_runs(self._engine, self._options.run_retention_seconds)
+        self._prune_at = now + _PRUNE_EVERY_SECONDS
+        if pruned:
+            log.info("runs_pruned", runs=pruned)
 
     async def _sweep_letters(self, older_than_seconds: float | None) -> SweptLetters:
         """One sweep of letters; after one that was too much in pages of half the size."""

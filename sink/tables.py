@@ -24,10 +24,11 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    Uuid,
     func,
     text,
 )
-from sqlalchemy.dialects.postgresql import JSON, JSONB
+from sqlalchemy.dialects.postgresql import INT4MULTIRANGE, JSON, JSONB
 
 __all__ = ["LOG_TABLES", "PARENT_TABLES", "make_metadata"]
 
@@ -38,6 +39,7 @@ LOG_TABLES = (
     "oddslog_meta",
     "oddslog_pending_confirmations",
     "oddslog_dead_letters",
+    "oddslog_run_batches",
 )
 
 # Rows from before the log have no hash and stay outside the natural keys.
@@ -55,6 +57,7 @@ def make_metadata(parents: Collection[str] = ()) -> MetaData:
     _add_ledger(metadata)
     _add_pending(metadata)
     _add_dead_letters(metadata)
+    _add_run_batches(metadata)
     return metadata
 
 
@@ -243,6 +246,8 @@ def _add_dead_letters(metadata: MetaData) -> None:
         _time("first_seen_at", nullable=False, server_default=func.now()),
         _time("last_seen_at", nullable=False, server_default=func.now()),
         Column("oddslog_version", Text, nullable=False),
+        # The run of the record that it came from.
+        Column("scrape_run_id", BigInteger),
         UniqueConstraint(
             "log_id", "log_partition", "log_offset", "item", name="uq_oddslog_dead_letters_source"
         ),
@@ -253,4 +258,28 @@ def _add_dead_letters(metadata: MetaData) -> None:
             "parent_id",
             postgresql_where=text("status = 'waiting'"),
         ),
+        Index(
+            "idx_oddslog_dead_letters_run",
+            "scrape_run_id",
+            postgresql_where=text("scrape_run_id IS NOT NULL"),
+        ),
+    )
+
+
+def _add_run_batches(metadata: MetaData) -> None:
+    # Several rows a batch: each member of the group writes those of its own partitions.
+    Table(
+        "oddslog_run_batches",
+        metadata,
+        Column("run_id", BigInteger, nullable=False),
+        Column("batch_id", Uuid, nullable=False),
+        # The lowest one that the fragments of its first transaction came from; -1: no log.
+        Column("log_partition", Integer, nullable=False),
+        Column("batch_index", BigInteger),
+        Column("batch_count", BigInteger),
+        Column("fragment_count", Integer, nullable=False),
+        Column("fragments", INT4MULTIRANGE, nullable=False),
+        _time("first_at", nullable=False),
+        _time("last_at", nullable=False),
+        PrimaryKeyConstraint("run_id", "batch_id", "log_partition"),
     )

@@ -7,7 +7,7 @@ READ COMMITTED, always in this order:
 2. fold by natural key
 3. snapshots and their markets
 4. confirmations
-5. dead letters
+5. dead letters, and what has arrived of scrape runs
 6. the ledger, forward, from the value locked in step 1
 """
 
@@ -21,6 +21,7 @@ from ..schemas.errors import ProtectionError
 from ..schemas.kill_points import reached
 from ..schemas.wire import Kind
 from . import sql
+from .arrivals import arrivals_of
 from .checks import ColumnLimits
 from .database import LockWaits
 from .dead_letters import (
@@ -32,6 +33,7 @@ from .dead_letters import (
 )
 from .items import Items, PartitionPart, items_of
 from .poison import PoisonTally, cause_of
+from .runs import write_arrivals
 from .write import Written, write_items
 
 __all__ = ["PartitionPart", "PollResult", "write_poll"]
@@ -123,6 +125,7 @@ async def _write_locked(
     reached("sink.rows_written")
     letters = [letter_for_record(r) for r in records if r.error is not None] + written.letters
     await insert_dead_letters(connection, log_id, letters)
+    await write_arrivals(connection, arrivals_of(records))
     _count(result, written, letters)
     await _advance(connection, log_id, live, locked, written, letters)
     result.next_offsets |= {part.partition: part.end for part in live}

@@ -32,6 +32,7 @@ COMMANDS = (
     "feed ndjson",
     "sink",
     "status",
+    "runs",
     "ledger show",
     "ledger adopt",
     "dlq list",
@@ -96,6 +97,8 @@ def hiding(command: Command, folder: Path, packages: str, **other: str) -> Comma
         ("migrate --schema a-b", "--schema must be a plain name"),
         ("ledger adopt", "Missing option '--from'"),
         ("dlq list --status odd", "'--status'"),
+        ("runs --limit 0", "'--limit'"),
+        ("runs --late-after soon", "'--late-after'"),
     ],
 )
 def test_wrong_usage_is_one_line_and_exit_code_2(
@@ -142,7 +145,7 @@ def test_kafka_away_is_exit_code_3(command: Command, arguments: str) -> None:
     assert command.settings["BOOTSTRAP_SERVERS"] in result.error
 
 
-@pytest.mark.parametrize("arguments", ["migrate", "ledger show", "dlq list", "sink"])
+@pytest.mark.parametrize("arguments", ["migrate", "ledger show", "dlq list", "runs", "sink"])
 def test_postgresql_away_is_exit_code_3(command: Command, arguments: str) -> None:
     """One line, and the password is not in it."""
     result = command(*arguments.split())

@@ -45,6 +45,7 @@ PURE = {
     "ingest.feeds.settings",
     "ingest.feeds.simulate",
     "ingest.split",
+    "sink.arrivals",
     "sink.checks",
     "sink.classify",
     "sink.errors",
@@ -55,6 +56,7 @@ PURE = {
     "sink.items",
     "sink.poison",
     "sink.positions",
+    "sink.run_states",
 }
 # What a pure module may import beside our own pure ones.
 PURE_IMPORTS = {
@@ -123,6 +125,8 @@ ADAPTERS: dict[str, set[str]] = {
         "sink.migrate",
         "sink.opening",
         "sink.placing",
+        "sink.run_wait",
+        "sink.runs",
         "sink.looking",
         "sink.service",
         "sink.sql",
