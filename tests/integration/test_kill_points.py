@@ -15,6 +15,7 @@ from oddslog.deploy.compare import compare
 from oddslog.deploy.stack import Servers
 from oddslog.ingest.feeds import SimulateSettings, simulate
 from oddslog.schemas import KafkaConnection, WriteBatch
+from oddslog.sink.runs import read_runs
 from tests.fixtures.sinks import Feed
 from tests.support.batches import NOON, batch, market, snapshot
 from tests.support.sink_process import BUDGET_SECONDS, SinkProcess
@@ -48,6 +49,7 @@ def backlog() -> Backlog:
         changed_share=0.4,
         batch_events=10,
         raw_response_bytes=200,
+        first_run_id=1,
         started_at=datetime(2026, 1, 1, tzinfo=UTC),
     )
     return Backlog(list(simulate(settings)), {"poison": 9, "undecodable": len(UNDECODABLE)})
@@ -110,7 +112,7 @@ async def wait_written(engine: AsyncEngine, records: int) -> None:
 
 
 async def check_conserved(engine: AsyncEngine, backlog: Backlog) -> None:
-    """Each good snapshot exactly once and equal, each bad record one dead letter."""
+    """Each good snapshot exactly once and equal, each bad record one dead letter, runs whole."""
     result = await compare(engine, backlog.good)
     assert result.equal, result.first_difference
     async with engine.connect() as connection:
@@ -126,6 +128,11 @@ async def check_conserved(engine: AsyncEngine, backlog: Backlog) -> None:
                 )
             )
         ).one()
+        runs = await read_runs(connection)
+    assert sorted(run.run_id for run in runs) == [1, 2, 3]
+    for run in runs:
+        assert (run.complete, run.batches_arrived, run.dead_letters) == (True, 4, 0)
+    assert sum(run.fragments_arrived for run in runs) == record_count(Backlog(backlog.good, {}))
     assert totals.snapshots == result.snapshots
     assert totals.letters == sum(backlog.letters.values())
 
