@@ -17,11 +17,11 @@ from oddslog.sink.database import make_engine
 from oddslog.sink.errors import NotMigratedError
 from tests.fixtures.servers import create_database, drop_database
 from tests.fixtures.sinks import Feed, RunSink
-from tests.support.batches import batch, snapshot
+from tests.support.batches import batch
 from tests.support.kafka import produce
 from tests.support.polls import PollWriter
-from tests.support.runs import counts, headers_of, of_run, run_in, runs_in
 from tests.support.running import running
+from tests.support.runs import counts, headers_of, of_run, run_in, runs_in
 from tests.support.waiting import BUDGET_SECONDS, until
 
 Sessions = async_sessionmaker[AsyncSession]

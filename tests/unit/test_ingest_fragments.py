@@ -4,6 +4,7 @@ import asyncio
 import json
 import zlib
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
@@ -126,6 +127,24 @@ async def test_only_the_encoded_size_decides_about_the_limit() -> None:
     size = len((await encoded(stamped)).fragments[0].value)
     assert not (await encoded(stamped, size)).rejected
     assert (await encoded(stamped, size - 1)).rejected
+
+
+async def test_a_batch_of_a_run_with_nothing_to_write_is_one_empty_fragment() -> None:
+    """Or its run would never be complete. Not without run or count, and not where parts failed."""
+    counted = replace(batch(confirmed_at=NOON), scrape_run_id=7, batch_index=3, batch_count=5)
+    (fragment,) = (await encoded(counted)).fragments
+    writes = decode(fragment.value)
+    assert (writes.fragment_index, writes.fragment_count) == (0, 1)
+    assert (writes.scrape_run_id, writes.batch_index, writes.batch_count) == (7, 3, 5)
+    assert (writes.snapshots, writes.confirmations, writes.unchanged_ids) == ([], [], [])
+    assert (fragment.key, writes.confirmed_at) == (b"ids:betpawa", None)
+    bad = replace(betpawa(1, captured_at=NOON), raw_response={"odds": float("nan")})
+    for other in (
+        replace(counted, scrape_run_id=None),
+        replace(counted, batch_count=None),
+        replace(counted, changed_betpawa=(bad,)),
+    ):
+        assert (await encoded(other)).fragments == []
 
 
 async def test_raw_responses_are_left_out_where_asked() -> None:
