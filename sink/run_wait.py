@@ -16,7 +16,7 @@ __all__ = ["wait_for_run"]
 SessionFactory = Callable[[], AsyncSession]
 
 # How often the database is asked: at first soon, for who waits for the last moment of a
-# run; then less often. One look reads a run's rows by key: about a millisecond.
+# run; then less often. One look reads a run's rows by key: milliseconds.
 _FIRST_SECONDS = 0.1
 _GROWTH = 1.5
 _MOST_SECONDS = 2.0

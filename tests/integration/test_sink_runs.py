@@ -184,7 +184,7 @@ async def test_the_largest_numbers_fit(engine: AsyncEngine) -> None:
 async def test_a_redriven_letter_is_no_fragment(engine: AsyncEngine) -> None:
     """It carries its batch's id, as the only fragment of one: nothing is complete by it."""
     writer = await PollWriter.open(engine)
-    await writer.write(of_run(1, 0, 2))
+    await writer.write(of_run(1, 1, 2))
     redriven = [(HEADER_REDRIVE_OF, b"1/0/0/0")]
     await writer.write_parts([writer.part(of_run(2, 0, 1), partition=1, headers=redriven)])
     assert counts(await run_in(engine)) == (0, 1, False)
@@ -280,7 +280,8 @@ async def test_written_without_kafka(engine: AsyncEngine) -> None:
 async def test_a_strange_fragment_does_not_make_a_batch_whole(engine: AsyncEngine) -> None:
     """The greatest count that was said of a batch is what it must have."""
     writer = await PollWriter.open(engine)
-    await writer.write(of_run(1, 0, 3), of_run(2, 0, 1))
+    await writer.write(of_run(1, 0, 3))
+    await writer.write(of_run(2, 0, 1), partition=1)
     assert counts(await run_in(engine)) == (0, 1, False)
     odd = replace(decode(of_run(1, 1, 3)), batch_id=batch_id_of(0), snapshots=())
     await writer.write(encode(odd), of_run(3, 2, 3), partition=1)
