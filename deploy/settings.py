@@ -25,6 +25,7 @@ StackMode = Literal["auto", "env", "docker", "local"]
 LogLevel = Literal["debug", "info", "warning", "error"]
 
 _MIB = 1024 * 1024
+HTTP_OFF = "off"
 
 
 def variable(field: str) -> str:
@@ -61,6 +62,17 @@ def _check_database_url(value: SecretStr) -> SecretStr:
         raise ValueError("has more than one @: percent-encode it in the password, as %40")
     # SQLAlchemy knows libpq's older scheme no more.
     return SecretStr(re.sub(r"^postgres://", "postgresql://", url))
+
+
+def _check_http_address(value: str) -> str:
+    if value == HTTP_OFF:
+        return value
+    host, colon, port = value.rpartition(":")
+    if not (colon and host and port.isdecimal() and int(port) < 65536):
+        raise ValueError(
+            "must be host:port ([::1]:9464 for IPv6; port 0 for any that is free), or off"
+        )
+    return value
 
 
 class Settings(BaseSettings):
@@ -189,6 +201,13 @@ class Settings(BaseSettings):
         description="How long it is kept what has arrived of a scrape run (`oddslog runs`), after"
         " the last of it. By default as long as the topic keeps records.",
     )
+    http_address: Annotated[str, AfterValidator(_check_http_address)] = Field(
+        "127.0.0.1:9464",
+        description="Where `oddslog sink` answers `/metrics`, `/livez`, `/readyz` and a page for"
+        " people (`/`): host:port, or `off`. Whoever reaches it may read it: it has no password."
+        " A port that is taken ends the sink where it was set, and is a warning where it is the"
+        " default.",
+    )
     stack: StackMode = Field(
         "auto",
         description="Where demo, tests and `stack` take their servers: `auto` (docker where an"
@@ -232,6 +251,13 @@ class Settings(BaseSettings):
             ssl_keyfile=self.ssl_keyfile,
             ssl_keyfile_password=_revealed(self.ssl_keyfile_password),
         )
+
+    def http_endpoint(self) -> tuple[str, int] | None:
+        """Host and port of the sink's HTTP server; None where it is switched off."""
+        if self.http_address == HTTP_OFF:
+            return None
+        host, _, port = self.http_address.rpartition(":")
+        return host.removeprefix("[").removesuffix("]"), int(port)
 
     def require_database_url(self) -> str:
         """The database's URL, with its password.

@@ -5,22 +5,26 @@ import os
 import signal
 import time
 from collections.abc import AsyncIterator, Coroutine
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from dataclasses import dataclass
+from typing import Any
 
 import structlog
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from ..schemas.errors import OddslogError
 from ..sink import Sink, SinkOptions, SinkSource, SinkTotals, open_sink
+from ..sink.serving import serve
+from ..sink.site import Site
 from .console import Meter, Out
 from .database import asking
 from .kafka import read_log
 from .logs import let_libraries_log
+from .overview import read_overview
 from .queries import read_database
 from .settings import Settings
 
-__all__ = ["SinkRun", "records_to_read", "run_sink"]
+__all__ = ["SinkRun", "records_to_read", "run_sink", "serve_status"]
 
 log = structlog.get_logger("oddslog.sink")
 
@@ -44,6 +48,7 @@ async def run_sink(
     out: Out,
     *,
     signals: bool = True,
+    site: AbstractAsyncContextManager[Site | None] | None = None,
 ) -> SinkRun:
     """Run a sink until a signal ends it, or the log's end where that was asked for.
 
@@ -56,6 +61,7 @@ async def run_sink(
         options: how the sink works.
         out: shows the progress, where there is an end.
         signals: whether the signals are ours to take.
+        site: the HTTP port for as long as the sink runs, as `serve_status` makes it.
 
     Raises:
         OddslogError: as `open_sink` and `Sink.run` say.
@@ -64,6 +70,37 @@ async def run_sink(
     stopper = _Stopper()
     if signals:
         stopper.listen()
+    async with site or nullcontext() as answering:
+        totals = await _run(engine, settings, options, out, stopper, answering)
+    return SinkRun(totals, time.perf_counter() - started, stopper.signal_number)
+
+
+def serve_status(
+    settings: Settings, *, required: bool
+) -> AbstractAsyncContextManager[Site | None] | None:
+    """The sink's HTTP port as the settings have it; None where it is switched off.
+
+    Args:
+        settings: where it is, and which servers its page asks.
+        required: whether a port that cannot be had is an error (on entering), or a
+            warning.
+    """
+
+    async def overview() -> dict[str, Any]:
+        return (await read_overview(settings)).as_json()
+
+    endpoint = settings.http_endpoint()
+    return None if endpoint is None else serve(*endpoint, overview=overview, required=required)
+
+
+async def _run(
+    engine: AsyncEngine,
+    settings: Settings,
+    options: SinkOptions,
+    out: Out,
+    stopper: "_Stopper",
+    site: Site | None,
+) -> SinkTotals:
     source = SinkSource(
         settings.kafka(),
         settings.topic,
@@ -73,9 +110,11 @@ async def run_sink(
     opening = asyncio.ensure_future(open_sink(engine, source, options))
     sink = await stopper.unless_stopped(opening)
     if sink is None:
-        return SinkRun(SinkTotals(), time.perf_counter() - started, stopper.signal_number)
+        return SinkTotals()
     let_libraries_log()
     stopper.sink = sink
+    if site is not None:
+        site.sink = sink
     if options.until_caught_up:
         total = await records_to_read(engine, settings)
         with out.meter("sink", total, "records") as meter:
@@ -85,7 +124,7 @@ async def run_sink(
     else:
         async with _aside(_log_totals(sink)):
             totals = await sink.run()
-    return SinkRun(totals, time.perf_counter() - started, stopper.signal_number)
+    return totals
 
 
 async def records_to_read(engine: AsyncEngine, settings: Settings) -> int | None:

@@ -115,7 +115,7 @@ class Attempts:
         )
 
     async def _wait(self, attempt: int, error: Exception) -> None:
-        self._totals.retries += 1
+        self._totals.retried("transaction", error)
         self.waiting_to_retry = True
         try:
             await back_off(self._stopping, attempt, error, "transaction")

@@ -57,9 +57,9 @@ def make_engine(
     engine = create_async_engine(
         _driver_url(database_url),
         isolation_level="READ COMMITTED",
-        # The writer, the positions, the sweep, the fence; one spare for a slow close.
+        # The writer, positions, sweep, fence, watcher; one spare for a slow close.
         pool_size=2,
-        max_overflow=3,
+        max_overflow=4,
         pool_pre_ping=True,
         connect_args={
             "timeout": _CONNECT_TIMEOUT_SECONDS,

@@ -4,9 +4,12 @@ import asyncio
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from .classify import ErrorClass, classify
+from .consumer import LogReadError
 from .ledger import read_rows
 from .placing import LogEnds
 from .positions import LedgerRow
+from .trouble import fatal
 
 __all__ = ["is_log_written", "ledger_rows"]
 
@@ -18,14 +21,20 @@ async def is_log_written(
 ) -> bool:
     """Whether the ledger has reached the log's end, of every partition.
 
-    Also of those that other members write: only then is the log in the tables.
+    Also of those that other members write: only then is the log in the tables. False
+    where a server cannot be asked now.
 
     Raises:
-        Whatever Kafka and PostgreSQL raise.
+        What ends the sink, as `fatal` says.
     """
-    # The ends first: what is appended after them need not be written yet.
-    ranges = await log_ends.ranges(range(partition_count))
-    rows = await ledger_rows(engine, log_id)
+    try:
+        # The ends first: what is appended after them need not be written yet.
+        ranges = await log_ends.ranges(range(partition_count))
+        rows = await ledger_rows(engine, log_id)
+    except Exception as error:
+        if isinstance(error, LogReadError) or classify(error) is ErrorClass.TRANSIENT:
+            return False
+        raise fatal(error) from error
     return all(p in rows and rows[p].next_offset >= ranges[p].end for p in ranges)
 
 

@@ -7,6 +7,10 @@ from .placing import PlacingOptions
 
 __all__ = ["SinkOptions"]
 
+# What the revoke callback leaves of the rebalance time-out for the group itself.
+_REVOKE_MARGIN_SECONDS = 15.0
+_LEAST_REVOKE_SECONDS = 0.5
+
 
 @dataclass(frozen=True)
 class SinkOptions:
@@ -25,3 +29,8 @@ class SinkOptions:
     accept_poison: tuple[str, ...] = ()
     until_caught_up: bool = False
     placing: PlacingOptions = field(default_factory=PlacingOptions)
+
+    @property
+    def revoke_seconds(self) -> float:
+        """How long a revocation may wait for the transaction in hand."""
+        return max(_LEAST_REVOKE_SECONDS, self.rebalance_timeout_seconds - _REVOKE_MARGIN_SECONDS)

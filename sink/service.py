@@ -8,8 +8,8 @@ The order that everything rests on:
 
 The next poll is decoded while the database works on this one. Three tasks do the
 work, each owned by `run`: poller, writer, and the placer, which gives assigned
-partitions their position; a fourth sweeps, a fifth ends zombies. The end of one
-ends all.
+partitions their position; a fourth sweeps, a fifth ends zombies, a sixth looks how
+things stand. The end of one ends all.
 """
 
 import asyncio
@@ -29,6 +29,7 @@ from .consumer import LogConsumer, LogReadError
 from .errors import WrongLogError
 from .fencing import Fence
 from .halving import PollHalves
+from .health import Standing
 from .items import PartitionPart
 from .ledger import LogIdentity
 from .looking import is_log_written, ledger_rows
@@ -36,20 +37,19 @@ from .options import SinkOptions
 from .placing import place_partitions
 from .poller import Partitions, Poll, Poller
 from .sweeper import Sweeper
+from .together import every, run_together
 from .totals import SinkTotals, log_poll
 from .trouble import back_off, fatal, unless_stopped
+from .watcher import Held, Watcher
 
 __all__ = ["Sink"]
 
 log = structlog.get_logger("oddslog.sink")
 
-# What the revoke callback leaves of the rebalance time-out for the group itself.
-_REVOKE_MARGIN_SECONDS = 15.0
 # What a stop leaves the transaction in hand; Kubernetes kills after 30.
 _STOP_SECONDS = 20.0
 # How long a cancelled one may take to roll back: its connection may be dead.
 _CANCEL_SECONDS = 5.0
-_LEAST_REVOKE_SECONDS = 0.5
 _SIDE_SECONDS = 60.0
 _SWEEP_SECONDS = 5.0
 _REFUSALS_BEFORE_STOP = 3
@@ -91,7 +91,9 @@ class Sink:
         # Where the ledger of partitions that were read stood at last, as far as we know.
         self._written: dict[int, int] = {}
         self._first_poll_at: float | None = None  # monotonic
+        self._writing: Poll | None = None  # what `_in_hand` writes, for the watcher
         self.totals = SinkTotals()
+        self.watcher = Watcher(engine, consumer, self._held)
         self._attempts = Attempts(engine, limits, options, self._stopping, self.totals)
         waits = self._attempts.waits
         self._fence = Fence(engine, waits, options, self.totals)
@@ -102,6 +104,17 @@ class Sink:
     def stop(self) -> None:
         """Finish the transaction in hand, commit its offsets, leave. Returns at once."""
         self._stopping.set()
+
+    def standing(self) -> Standing:
+        """What this member is about now. May be asked from any thread."""
+        placing, troubles = self._partitions.placing, dict(self.totals.observed.troubles)
+        joined, stopping = self._partitions.assigned, self._stopping.is_set()
+        return Standing(joined, stopping, len(self._partitions), len(placing), troubles)
+
+    def _held(self) -> Held:
+        offsets = {p.number: self._written[p.number] for p in self._partitions.active}
+        in_hand = () if self._writing is None else [part for _, part in self._writing.parts]
+        return Held(self._identity.partition_count, offsets, in_hand)
 
     async def run(self) -> SinkTotals:
         """Write until stopped, or until caught up where that was asked for.
@@ -119,44 +132,30 @@ class Sink:
         return self.totals
 
     async def _run_tasks(self) -> None:
-        tasks = {
-            asyncio.create_task(self._poll_loop(), name="oddslog-poller"),
-            asyncio.create_task(self._write_loop(), name="oddslog-writer"),
-            asyncio.create_task(self._place_loop(), name="oddslog-placer"),
-            asyncio.create_task(self._sweep_loop(), name="oddslog-sweep"),
-            asyncio.create_task(self._fence.run(self._stopping), name="oddslog-fence"),
+        work = {
+            "oddslog-poller": self._poll_loop(),
+            "oddslog-writer": self._write_loop(),
+            "oddslog-placer": self._place_loop(),
+            "oddslog-sweep": self._sweep_loop(),
+            "oddslog-fence": self._fence.run(self._stopping),
+            "oddslog-watcher": self.watcher.run(self._stopping),
         }
-        done: set[asyncio.Task[None]] = set()
-        try:
-            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-            self._stopping.set()
-            # The others see the stop within a poll; the writer finishes its poll.
-            await asyncio.wait(tasks - done, timeout=_STOP_SECONDS)
-        finally:
-            for task in tasks:
-                task.cancel()
-            # Not for ever: a ping of a dead connection rolls back on it when cancelled.
-            await asyncio.wait(tasks, timeout=2 * _CANCEL_SECONDS)
-        # What ended first is why the others had to.
-        for task in (*done, *(tasks - done)):
-            if task.done() and not task.cancelled():
-                task.result()
+        await run_together(
+            self._stopping, work, stop_seconds=_STOP_SECONDS, cancel_seconds=2 * _CANCEL_SECONDS
+        )
 
     # Rebalance: called by the group's protocol, see RebalanceListener.
 
     async def revoked(self, partitions: Iterable[int]) -> None:
         """Drop what is decoded; let the running transaction end, or cancel it."""
+        self.totals.rebalances += 1
         self._partitions.revoke()
         self._poller.drop_queued()
         in_hand = self._in_hand
         if in_hand is not None:
             if self._attempts.waiting_to_retry:
                 in_hand.cancel()
-            budget_seconds = max(
-                _LEAST_REVOKE_SECONDS,
-                self._options.rebalance_timeout_seconds - _REVOKE_MARGIN_SECONDS,
-            )
-            await asyncio.wait({in_hand}, timeout=budget_seconds)
+            await asyncio.wait({in_hand}, timeout=self._options.revoke_seconds)
             if not in_hand.done():
                 log.warning("transaction_cancelled", reason="rebalance")
                 in_hand.cancel()
@@ -184,12 +183,14 @@ class Sink:
             try:
                 await self._poller.next_poll()
                 failures = 0
+                self.totals.observed.succeeded("poll")
                 if self._first_poll_at is None and not self._poller.polls.empty():
                     self._first_poll_at = before
             except LogReadError as error:
                 failures += 1
                 self._give_up_on(error, failures)
                 self._replace_all(error)
+                self.totals.retried("poll", error)
                 await back_off(self._stopping, failures, error, "poll")
             if self._options.until_caught_up and await self._is_caught_up():
                 return
@@ -219,16 +220,9 @@ class Sink:
         return await self._is_log_written()
 
     async def _is_log_written(self) -> bool:
-        if self._log_id is None:
-            return False
-        try:
-            return await is_log_written(
-                self._engine, self._consumer, self._log_id, self._identity.partition_count
-            )
-        except Exception as error:
-            if isinstance(error, LogReadError) or classify(error) is ErrorClass.TRANSIENT:
-                return False
-            raise fatal(error) from error
+        return self._log_id is not None and await is_log_written(
+            self._engine, self._consumer, self._log_id, self._identity.partition_count
+        )
 
     # Steps 2 and 3: one transaction, then the group's offsets.
 
@@ -240,14 +234,14 @@ class Sink:
             except TimeoutError:
                 continue
             in_hand = asyncio.create_task(self._write(poll), name="oddslog-transaction")
-            self._in_hand = in_hand
+            self._in_hand, self._writing = in_hand, poll
             self._poller.taken()
             try:
                 await asyncio.wait({in_hand})
             finally:
                 if in_hand.cancel():  # this task itself is cancelled: roll back first
                     await asyncio.wait({in_hand}, timeout=_CANCEL_SECONDS)
-                self._in_hand = None
+                self._in_hand = self._writing = None
             if not in_hand.cancelled():
                 in_hand.result()
 
@@ -258,6 +252,7 @@ class Sink:
         def is_live(part: PartitionPart) -> bool:
             return self._is_live(owners[part.partition])
 
+        self.totals.took(poll)
         plan = PollHalves([part for _, part in poll.parts])
         while self._log_id is not None:
             commit = await self._attempts.write_next(self._log_id, plan, is_live)
@@ -270,8 +265,8 @@ class Sink:
         result = commit.result
         now = commit.started + commit.seconds
         self.totals.active_seconds = now - (self._first_poll_at or commit.started)
-        self.totals.add(result)
-        self.totals.write_seconds += commit.seconds
+        self.totals.add(result, commit.seconds)
+        self.watcher.progress.wrote(commit.parts)
         log_poll(result, commit.seconds)
         starts = {part.partition: part.start for part in commit.parts}
         for number in result.went_back:
@@ -280,7 +275,8 @@ class Sink:
             self._replace(number)
         self._written |= result.next_offsets
         reached("sink.before_offsets")
-        await self._consumer.commit(self._still_assigned(result.next_offsets))
+        if not await self._consumer.commit(self._still_assigned(result.next_offsets)):
+            self.totals.offset_commit_failures += 1
         reached("sink.after_offsets")
 
     def _is_live(self, partition: object) -> bool:
@@ -309,6 +305,7 @@ class Sink:
                 async with asyncio.timeout(_SIDE_SECONDS):
                     await self._place()
                 failures = 0
+                self.totals.observed.succeeded("placing")
             except Exception as error:
                 if not isinstance(error, LogReadError) and (
                     classify(error) is not ErrorClass.TRANSIENT
@@ -318,6 +315,7 @@ class Sink:
                 if isinstance(error, LogReadError):
                     self._give_up_on(error, failures)
                 self._poller.replaced.set()
+                self.totals.retried("placing", error)
                 await back_off(self._stopping, failures, error, "placing")
 
     async def _place(self) -> None:
@@ -359,12 +357,7 @@ class Sink:
     # The sweep.
 
     async def _sweep_loop(self) -> None:
-        while not self._stopping.is_set():
-            try:
-                async with asyncio.timeout(_SWEEP_SECONDS):
-                    await self._stopping.wait()
-            except TimeoutError:
-                await self._sweep()
+        await every(self._stopping, _SWEEP_SECONDS, self._sweep)
         # Once more at the end, so that a run until caught up leaves nothing behind.
         await self._sweep()
 
@@ -375,6 +368,7 @@ class Sink:
         for partition in self._partitions.active:
             known = expected.get(partition.number, 0)
             if partition.number not in rows or rows[partition.number].next_offset < known:
+                self.totals.went_back += 1
                 log.warning("ledger_went_back", partition=partition.number)
                 self._reached[partition.number] = known
                 self._replace(partition.number)

@@ -77,6 +77,13 @@ class Sweeper:
         if expire:
             await self._prune_runs()
         self._failures = 0
+        self._totals.swept(
+            pending_applied=pending.applied,
+            pending_expired=pending.expired,
+            waiting_written=letters.written,
+            waiting_refused=letters.refused,
+            waiting_expired=letters.expired,
+        )
         if letters.written or letters.refused or letters.expired:
             log.info(
                 "waiting_swept",
@@ -89,7 +96,7 @@ class Sweeper:
 
     async def wait_after(self, error: Exception) -> None:
         """Count and log a sweep that failed, and wait before the next, or until stopped."""
-        self._totals.retries += 1
+        self._totals.retried("sweep", error)
         self._failures += 1
         await back_off(self._stopping, self._failures, error, "sweep")
 

@@ -1,9 +1,14 @@
 """What a run of the sink has done, for its summary and its log."""
 
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, field, fields
+from typing import Any
 
 import structlog
 
+from .classify import sqlstate_of
+from .observed import Observed
+from .poller import Poll
 from .transaction import PollResult
 
 __all__ = ["SinkTotals", "log_poll"]
@@ -13,7 +18,7 @@ log = structlog.get_logger("oddslog.sink")
 
 @dataclass(slots=True)
 class SinkTotals:
-    """What a run of the sink has done since its start."""
+    """What a run of the sink has done since its start; `observed` is for the metrics."""
 
     polls: int = 0
     records: int = 0
@@ -30,14 +35,47 @@ class SinkTotals:
     retries: int = 0
     halvings: int = 0
     fenced_backends: int = 0
+    rebalances: int = 0
+    went_back: int = 0
+    offset_commit_failures: int = 0
+    sweeps: int = 0
     write_seconds: float = 0.0
     # From the first poll that had something in it to the last commit: the time
     # without joining the group and waiting for records.
     active_seconds: float = 0.0
+    observed: Observed = field(default_factory=Observed, repr=False)
 
-    def add(self, result: PollResult) -> None:
-        """Count a committed poll."""
+    def as_dict(self) -> dict[str, Any]:
+        """The plain numbers by name."""
+        return {f.name: getattr(self, f.name) for f in fields(self) if f.name != "observed"}
+
+    def took(self, poll: Poll) -> None:
+        """Count a poll that is to be written."""
+        self.observed.poll_records.observe(poll.records)
+        self.observed.poll_bytes.observe(poll.bytes)
+
+    def retried(self, place: str, error: Exception) -> None:
+        """Count a failure that is tried again."""
+        self.retries += 1
+        name = type(getattr(error, "orig", None) or error).__name__
+        self.observed.failed(place, name, sqlstate_of(error), time.monotonic())
+
+    def swept(self, **outcomes: int) -> None:
+        """Count a sweep that went through."""
+        self.sweeps += 1
+        self.observed.swept.update(outcomes)
+        self.observed.succeeded("sweep")
+
+    def add(self, result: PollResult, seconds: float = 0.0) -> None:
+        """Count a committed poll, and how long its transaction took."""
         self.polls += 1
+        self.write_seconds += seconds
+        self.went_back += len(result.went_back)
+        self.observed.transaction_seconds.observe(seconds)
+        self.observed.copy_seconds.observe(result.copy_seconds)
+        self.observed.add_letters(result.letters)
+        self.observed.last_success = time.time()
+        self.observed.succeeded("transaction")
         for name in (
             "records",
             "snapshots",

@@ -45,7 +45,7 @@ class PollResult:
 
     `next_offsets` has where each written partition's ledger stands now;
     `went_back` the partitions whose ledger was behind or gone: nothing of them
-    was written.
+    was written. `letters` has the dead letters by reason and cause.
     """
 
     next_offsets: dict[int, int] = field(default_factory=dict)
@@ -62,6 +62,8 @@ class PollResult:
     unstable_ids: int = 0
     missing_ids: int = 0
     trials: int = 0
+    copy_seconds: float = 0.0
+    letters: Counter[tuple[str, str]] = field(default_factory=Counter)
     tally: PoisonTally = field(default_factory=PoisonTally)
 
 
@@ -196,17 +198,21 @@ def _count(result: PollResult, written: Written, letters: Sequence[DeadLetter]) 
     result.dead_letters = len(letters)
     result.missing_ids = written.missing_ids
     result.trials = written.trials
+    result.copy_seconds = written.copy_seconds
+    result.letters = Counter((letter.reason, _cause(letter)) for letter in letters)
     result.tally = _tally(written, letters)
 
 
 def _tally(written: Written, letters: Sequence[DeadLetter]) -> PoisonTally:
     """For the sliding window: waiting ones and conflicts are no poison."""
     poisoned = Counter(
-        cause_of(letter.reason, letter.sqlstate, letter.constraint_name, letter.field)
-        for letter in letters
-        if letter.reason in (POISON, UNDECODABLE)
+        _cause(letter) for letter in letters if letter.reason in (POISON, UNDECODABLE)
     )
     return PoisonTally(len(written.inserted) + len(written.duplicates) + len(letters), poisoned)
+
+
+def _cause(letter: DeadLetter) -> str:
+    return cause_of(letter.reason, letter.sqlstate, letter.constraint_name, letter.field)
 
 
 async def _advance(

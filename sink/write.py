@@ -5,6 +5,7 @@ the caller's transaction, and afterwards each item is in the tables, pending, or
 among the letters that the caller inserts in the same transaction.
 """
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -59,6 +60,7 @@ class Written:
     letters: list[DeadLetter] = field(default_factory=list)
     missing_ids: int = 0
     trials: int = 0
+    copy_seconds: float = 0.0
 
 
 async def write_items(
@@ -254,12 +256,14 @@ class _KindWriter:
             await self._compare(there, outcome)
         if ids:
             reached("sink.before_copy")
+            started = time.perf_counter()
             await copy_rows(
                 self._connection,
                 self._sql.markets_table,
                 sql.MARKET_COLUMNS,
                 _market_rows(outcome.inserted, ids),
             )
+            self._written.copy_seconds += time.perf_counter() - started
             await self._connection.execute(
                 self._sql.take_pending,
                 {"kind": self._kind.value, **_key_parameters(outcome.inserted)},

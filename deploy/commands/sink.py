@@ -1,7 +1,6 @@
 """`oddslog sink`: the service that writes the log into PostgreSQL."""
 # ruff: noqa: PLC0415 - loaded when the command runs
 
-from dataclasses import asdict
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
@@ -54,6 +53,15 @@ def sink(
     topic: Topic = None,
     group: Group = None,
     schema: Schema = None,
+    http_address: Annotated[
+        str | None,
+        typer.Option(
+            "--http-address",
+            metavar="HOST:PORT",
+            help="Where metrics, health and the page are answered; off for none."
+            " --until-caught-up answers only where this (or its variable) is set.",
+        ),
+    ] = None,
     log_level: LogLevelOption = None,
     as_json: Json = False,
 ) -> None:
@@ -76,8 +84,11 @@ def sink(
         topic=topic,
         group=group,
         database_schema=schema,
+        http_address=http_address,
         log_level=log_level,
     )
+    # Several sinks may share a machine, and only one of them can have the default port.
+    chosen = run.configuration.origins["http_address"] != "default"
     options = SinkOptions(
         poll_records=run.settings.poll_records,
         poll_bytes=run.settings.poll_bytes,
@@ -91,10 +102,13 @@ def sink(
 
     async def work() -> "SinkRun":
         from ..database import open_engine
-        from ..sinking import run_sink
+        from ..sinking import run_sink, serve_status
 
+        site = None
+        if chosen or not until_caught_up:
+            site = serve_status(run.settings, required=chosen)
         async with open_engine(run.settings, "sink") as engine:
-            return await run_sink(engine, run.settings, options, run.out)
+            return await run_sink(engine, run.settings, options, run.out, site=site)
 
     ended = asyncio.run(work())
     _say(run, ended, until_caught_up=until_caught_up)
@@ -105,7 +119,7 @@ def sink(
 def _say(run: Run, ended: "SinkRun", *, until_caught_up: bool) -> None:
     totals, seconds = ended.totals, ended.seconds
     caught_up = until_caught_up and ended.signal_number is None
-    values = asdict(totals)
+    values = totals.as_dict()
     if until_caught_up or run.out.as_json:
         title = "Caught up with the log" if caught_up else "Stopped; what was written stays"
         shown = [

@@ -131,6 +131,7 @@ class Cast:
             "session_timeout_seconds": str(_SESSION_TIMEOUT_SECONDS),
             "poll_records": str(_POLL_RECORDS),
             "raw_response": "database",
+            "http_address": "off",
             "log_level": "",
         }
         environment = {variable(name): value for name, value in values.items()}
