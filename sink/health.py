@@ -76,8 +76,8 @@ def unreadiness(standing: Standing, database: Answers, now: float) -> list[str]:
     if problem := database.problem(now):
         problems.append(problem)
     problems += [
-        f"{place} is tried again since {now - trouble.since:.0f} s: {trouble.attempts} time(s),"
-        f" last {trouble.error}{f' ({trouble.sqlstate})' if trouble.sqlstate else ''}"
+        f"{place} has failed for {now - trouble.since:.0f} s, {trouble.attempts} time(s), last:"
+        f" {trouble.error}{f' ({trouble.sqlstate})' if trouble.sqlstate else ''}"
         for place, trouble in sorted(standing.troubles.items())
         # A passing one (a deadlock, a moved leader) is no reason to be taken out.
         if now - trouble.since > _SILENT_SECONDS

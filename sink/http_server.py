@@ -140,8 +140,9 @@ class _Server(ThreadingHTTPServer):
 class _Handler(BaseHTTPRequestHandler):
     server: _Server
     timeout = _READ_SECONDS
-    server_version = "oddslog"
-    sys_version = ""
+
+    def version_string(self) -> str:
+        return "oddslog"
 
     def do_GET(self) -> None:
         self._say(self._answer())

@@ -5,6 +5,7 @@ a list of objects is a table, an object a list of facts, all else one fact.
 """
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from html import escape
 from typing import Any
 
@@ -23,6 +24,8 @@ _HEADLINE = (
     "pending_confirmations",
     "database_bytes",
 )
+_FIRST = ("partition", "lag_records", "lag_seconds")
+_TITLES = {"lag_records": "lag, records", "lag_seconds": "lag, time"}
 _SHOWN_TOTALS = ("records", "snapshots", "markets", "confirmations")
 _MOST_ROWS = 200
 
@@ -35,7 +38,8 @@ def render_page(gathered: Mapping[str, Any], nonce: str) -> str:
         _header(gathered, overview),
         _banners(gathered, overview),
         _headline(overview, sink),
-        _table("Partitions", overview.get("partitions") or sink.get("partitions"), bar=True),
+        _table("Partitions", overview.get("partitions"), bar=True),
+        _own_partitions(overview, sink),
         _table("Members", overview.get("members")),
         *_others(overview),
         _sink(sink),
@@ -88,11 +92,18 @@ def _headline(overview: Mapping[str, Any], sink: Mapping[str, Any]) -> str:
     if isinstance(letters, Sequence):
         total = sum(row.get("letters", 0) for row in letters if isinstance(row, Mapping))
         cards.append(("dead letters", _value("", total), "bad" if total else ""))
-    if not overview and sink.get("partitions"):
+    if overview.get("lag_records") is None and sink.get("partitions"):
         lags = [row["lag_records"] for row in sink["partitions"]]
         known = [lag for lag in lags if lag is not None]
         cards.append(("lag of this member", _value("", sum(known) if known else None), ""))
     return _cards(cards)
+
+
+def _own_partitions(overview: Mapping[str, Any], sink: Mapping[str, Any]) -> str:
+    """As this member remembers them, where not everybody could be asked."""
+    if overview and not overview.get("errors"):
+        return ""
+    return _table("Partitions of this member, as it knows them", sink.get("partitions"), bar=True)
 
 
 def _cards(cards: Sequence[tuple[str, str, str]]) -> str:
@@ -112,6 +123,8 @@ def _others(overview: Mapping[str, Any]) -> list[str]:
             continue
         if _is_rows(value):
             sections.append(_table(_title(name).capitalize(), value))
+        elif value == []:
+            continue
         elif isinstance(value, Mapping):
             sections.append(_facts(_title(name).capitalize(), list(value.items())))
         else:
@@ -126,9 +139,9 @@ def _sink(sink: Mapping[str, Any]) -> str:
     facts = [
         (name, value)
         for name, value in sink.items()
-        if name not in ("totals", "partitions", "retrying") and not _is_rows(value)
+        if name not in ("totals", "partitions", "retrying") and value and not _is_rows(value)
     ]
-    facts += [(f"{place} is tried again", why) for place, why in sink.get("retrying", {}).items()]
+    facts += [(f"{place} fails", why) for place, why in sink.get("retrying", {}).items()]
     facts += [(name, value) for name, value in totals.items() if value or name in _SHOWN_TOTALS]
     return _facts("This member since its start", facts)
 
@@ -140,7 +153,7 @@ def _footer(gathered: Mapping[str, Any]) -> str:
         f'<a href="{path}">{path}</a>' for path in ("/metrics", "/readyz", "/livez", "/status.json")
     )
     return (
-        f"<footer><p>oddslog {_text(gathered.get('version'))}, {_text(gathered.get('at'))}{asked}"
+        f"<footer><p>oddslog {_text(gathered.get('version'))}, {_value('', gathered.get('at'))}{asked}"
         f'<span id="stale"></span></p><p>{links}</p></footer>'
     )
 
@@ -148,7 +161,9 @@ def _footer(gathered: Mapping[str, Any]) -> str:
 def _table(title: str, rows: Any, *, bar: bool = False) -> str:
     if not _is_rows(rows):
         return ""
-    names = list(dict.fromkeys(name for row in rows for name in row))
+    known = dict.fromkeys(name for row in rows for name in row)
+    # What is looked for comes first: on a phone, the rest is to be scrolled to.
+    names = [*(name for name in _FIRST if name in known), *(n for n in known if n not in _FIRST)]
     # Nothing is known of it in any row: no column.
     names = [name for name in names if any(row.get(name) is not None for row in rows)]
     most = max((_number(row.get("lag_records")) for row in rows), default=0.0) if bar else 0.0
@@ -208,6 +223,8 @@ def _number(value: Any) -> float:
 
 def _title(name: str) -> str:
     """A key in words; the unit goes with the value."""
+    if name in _TITLES:
+        return _TITLES[name]
     for unit in ("_bytes", "_seconds"):
         name = name.removesuffix(unit)
     return name.replace("_", " ")
@@ -225,7 +242,7 @@ def _value(name: str, value: Any) -> str:
         return ", ".join(f"{_text(key)} {_value(str(key), each)}" for key, each in value.items())
     if isinstance(value, Sequence) and not isinstance(value, str):
         return ", ".join(_value("", each) for each in value) or '<span class="none">none</span>'
-    return _text(value)
+    return _text(_moment(str(value)))
 
 
 def _quantity(name: str, value: float) -> str:
@@ -249,6 +266,15 @@ def _duration(seconds: float) -> str:
         return f"{seconds:.1f} s" if seconds else "0 s"
     minutes = seconds / 60
     return f"{minutes:,.0f} min" if minutes < 120 else f"{minutes / 60:,.1f} h"
+
+
+def _moment(value: str) -> str:
+    """A time as people write it; any other text as it is."""
+    try:
+        moment = datetime.fromisoformat(value) if value[4:5] == "-" and "T" in value else None
+    except ValueError:
+        moment = None
+    return value if moment is None else moment.strftime("%Y-%m-%d %H:%M:%S %Z").strip()
 
 
 def _text(value: Any) -> str:

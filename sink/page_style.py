@@ -36,7 +36,10 @@ th, td { padding:6px 12px; text-align:left; vertical-align:top; }
 th { color:var(--dim); font-weight:500; font-size:13px; white-space:nowrap; }
 tr + tr td, tbody tr:first-child td { border-top:1px solid var(--line); }
 .number { text-align:right; white-space:nowrap; font-variant-numeric:tabular-nums; }
+th:first-child, td:first-child { text-align:left; }
 td meter { width:64px; height:10px; margin-left:8px; vertical-align:baseline; }
+td meter::-webkit-meter-optimum-value { background:var(--bar); }
+td meter::-moz-meter-bar { background:var(--bar); }
 .facts { display:grid; grid-template-columns:repeat(auto-fill,minmax(250px,1fr)); gap:0 24px;
   background:var(--card); border:1px solid var(--line); border-radius:8px; padding:4px 12px; }
 .facts > div { display:flex; justify-content:space-between; gap:12px; padding:4px 0; }

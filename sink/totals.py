@@ -10,6 +10,7 @@ from .classify import sqlstate_of
 from .observed import Observed
 from .poller import Poll
 from .transaction import PollResult
+from .trouble import error_name
 
 __all__ = ["SinkTotals", "log_poll"]
 
@@ -57,8 +58,7 @@ class SinkTotals:
     def retried(self, place: str, error: Exception) -> None:
         """Count a failure that is tried again."""
         self.retries += 1
-        name = type(getattr(error, "orig", None) or error).__name__
-        self.observed.failed(place, name, sqlstate_of(error), time.monotonic())
+        self.observed.failed(place, error_name(error), sqlstate_of(error), time.monotonic())
 
     def swept(self, **outcomes: int) -> None:
         """Count a sweep that went through."""

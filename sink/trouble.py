@@ -11,7 +11,7 @@ from ..schemas.errors import OddslogError
 from .classify import sqlstate_of
 from .errors import FatalDatabaseError
 
-__all__ = ["back_off", "fatal", "unless_stopped"]
+__all__ = ["back_off", "error_name", "fatal", "unless_stopped"]
 
 log = structlog.get_logger("oddslog.sink")
 
@@ -59,7 +59,7 @@ async def back_off(stopping: asyncio.Event, attempt: int, error: BaseException, 
         "retrying",
         doing=doing,
         attempt=attempt,
-        reason=type(getattr(error, "orig", None) or error).__name__,
+        reason=error_name(error),
         sqlstate=sqlstate_of(error),
         seconds=round(seconds, 2),
     )
@@ -68,6 +68,14 @@ async def back_off(stopping: asyncio.Event, attempt: int, error: BaseException, 
             await stopping.wait()
     except TimeoutError:
         pass
+
+
+def error_name(error: BaseException) -> str:
+    """The class of an error: the driver's own, where SQLAlchemy has wrapped it."""
+    original = getattr(error, "orig", None)
+    if original is None:
+        return type(error).__name__
+    return type(original.__cause__ or original).__name__
 
 
 def fatal(error: BaseException) -> BaseException:

@@ -18,6 +18,7 @@ from .items import PartitionPart
 from .placing import LogEnds
 from .progress import PartitionView, Progress
 from .together import every
+from .trouble import error_name
 
 __all__ = ["Held", "Watcher"]
 
@@ -66,6 +67,7 @@ class Watcher:
     views: Sequence[PartitionView] = ()
     pending: int | None = None
     letters: Mapping[str, int] = field(default_factory=dict)
+    _ends: Mapping[int, int] = field(default_factory=dict)  # of the log's partitions
     _counted_at: float | None = None  # monotonic
 
     async def run(self, stopping: asyncio.Event) -> None:
@@ -91,10 +93,13 @@ class Watcher:
 
     async def _look_at_partitions(self) -> None:
         held = self.held()
-        self.progress.keep(held.next_offsets)
+        mine = held.next_offsets
+        self.progress.keep(mine)
+        # Also for partitions that came since: they were there when Kafka was asked.
+        self.progress.look({n: end for n, end in self._ends.items() if n in mine}, time.time())
         self.views = [
             self.progress.view(number, next_offset, held.in_hand)
-            for number, next_offset in sorted(held.next_offsets.items())
+            for number, next_offset in sorted(mine.items())
         ]
 
     async def _ask_kafka(self) -> None:
@@ -106,9 +111,7 @@ class Watcher:
             self.kafka.failed(time.monotonic(), str(error))
             return
         self.kafka.answered(time.monotonic())
-        ends = {number: held_range.end for number, held_range in ranges.items()}
-        mine = self.held().next_offsets
-        self.progress.look({n: end for n, end in ends.items() if n in mine}, time.time())
+        self._ends = {number: held_range.end for number, held_range in ranges.items()}
 
     async def _ask_database(self) -> None:
         now = time.monotonic()
@@ -118,7 +121,7 @@ class Watcher:
                 await connection.execute(_PING)
         except Exception as error:
             # Which error it is decides nothing here: the writer meets it, too.
-            self.database.failed(time.monotonic(), _name(error))
+            self.database.failed(time.monotonic(), error_name(error))
             return
         self.database.answered(time.monotonic())
         if count:
@@ -131,11 +134,7 @@ class Watcher:
                 row = (await connection.execute(_COUNTS)).one()
         except Exception as error:
             self.pending, self.letters = None, {}
-            log.info("count_failed", reason=_name(error))
+            log.info("count_failed", reason=error_name(error))
             return
         self.pending = row.pending
         self.letters = {"dead": row.dead, "waiting": row.waiting}
-
-
-def _name(error: Exception) -> str:
-    return type(getattr(error, "orig", None) or error).__name__
