@@ -149,13 +149,11 @@ def _sink(sink: Mapping[str, Any]) -> str:
 def _footer(gathered: Mapping[str, Any]) -> str:
     age = gathered.get("overview_age_seconds")
     asked = "" if age is None else f", servers asked {_text(age)} s before"
+    told = f"oddslog {_text(gathered.get('version'))}, {_value('', gathered.get('at'))}{asked}"
     links = " ".join(
         f'<a href="{path}">{path}</a>' for path in ("/metrics", "/readyz", "/livez", "/status.json")
     )
-    return (
-        f"<footer><p>oddslog {_text(gathered.get('version'))}, {_value('', gathered.get('at'))}{asked}"
-        f'<span id="stale"></span></p><p>{links}</p></footer>'
-    )
+    return f'<footer><p>{told}<span id="stale"></span></p><p>{links}</p></footer>'
 
 
 def _table(title: str, rows: Any, *, bar: bool = False) -> str:

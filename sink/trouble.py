@@ -9,6 +9,7 @@ import structlog
 from ..schemas.backoff import backoff_seconds
 from ..schemas.errors import OddslogError
 from .classify import sqlstate_of
+from .consumer import LogReadError
 from .errors import FatalDatabaseError
 
 __all__ = ["back_off", "error_name", "fatal", "unless_stopped"]
@@ -71,7 +72,9 @@ async def back_off(stopping: asyncio.Event, attempt: int, error: BaseException, 
 
 
 def error_name(error: BaseException) -> str:
-    """The class of an error: the driver's own, where SQLAlchemy has wrapped it."""
+    """The class of an error: the client's own, where SQLAlchemy or we have wrapped it."""
+    if isinstance(error, LogReadError):
+        return str(error)
     original = getattr(error, "orig", None)
     if original is None:
         return type(error).__name__
