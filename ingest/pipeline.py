@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, field
 
 from ..schemas.backoff import backoff_seconds
 from ..schemas.errors import DeliveryError, RejectedError
+from ..schemas.metric import SECONDS_BOUNDS, Buckets
 from ..schemas.records import WriteBatch
 from .destination import Delivery, Destination, SpoolingDelivery
 from .estimate import batch_counts, batch_details
@@ -66,6 +67,7 @@ class RetryPolicy:
     sleep: Callable[[float], Awaitable[None]]
     jitter: Callable[[], float]
     counts: Counts = field(default_factory=Counts)
+    write_seconds: Buckets = field(default_factory=lambda: Buckets(SECONDS_BOUNDS))
 
     def pause_seconds(self, attempt: int) -> float:
         """How long to wait after that attempt (from 1): 1, 2, 4 s less jitter."""
@@ -293,6 +295,7 @@ class Pipeline:
             self._policy.counts.written += 1
         entry.receipt._resolve()  # noqa: SLF001 - the receipt's other half
         now = time.perf_counter()
+        self._policy.write_seconds.observe(now - began)
         say(
             "info",
             "write_batch_spooled" if spooled else "write_batch_written",

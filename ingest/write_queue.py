@@ -11,10 +11,12 @@ from types import TracebackType
 from typing import Any, Self
 
 from ..schemas.errors import ConfigurationError, DeliveryError
+from ..schemas.metric import Buckets
 from ..schemas.records import WriteBatch
 from ..schemas.stamp import Stamper, process_stamper
 from .destination import Destination, Spooling
 from .estimate import batch_counts, estimate_steps
+from .metrics import load_prometheus, unwatch, watch
 from .pacing import Pacer
 from .pipeline import Entry, Pipeline, RetryPolicy
 from .receipt import Receipt
@@ -77,6 +79,8 @@ class AsyncWriteQueue:
         attempts: how often a batch is tried before it fails.
         attempt_deadline_seconds: how long one try may take.
         stop_deadline_seconds: how long `stop` may drain.
+        name: tells it apart from others of the process in the metrics, which are in
+            prometheus-client's registry while it runs, where that is installed.
         surroundings: for tests.
 
     Raises:
@@ -93,6 +97,7 @@ class AsyncWriteQueue:
         attempts: int = 3,
         attempt_deadline_seconds: float = 10.0,
         stop_deadline_seconds: float = DEFAULT_STOP_SECONDS,
+        name: str | None = None,
         surroundings: Surroundings | None = None,
     ) -> None:
         _check_destination(destination)
@@ -103,6 +108,7 @@ class AsyncWriteQueue:
             attempt_deadline_seconds=attempt_deadline_seconds,
             stop_deadline_seconds=stop_deadline_seconds,
         )
+        self._name = name
         self._destination = destination
         self._maxsize = maxsize
         self._max_bytes = max_bytes
@@ -135,6 +141,7 @@ class AsyncWriteQueue:
             raise ConfigurationError(f"the write queue is {self._state}")
         before, self._state = self._state, _State.STARTING
         try:
+            await load_prometheus()
             await self._destination.start()
         except BaseException:
             self._state = before
@@ -142,6 +149,7 @@ class AsyncWriteQueue:
         self._stopping = None
         self._pipeline = Pipeline(self._destination, self._retries, self._on_death)
         self._state = _State.RUNNING
+        watch(self, self._name)
         say("info", "write_queue_started", maxsize=self._maxsize, max_bytes=self._max_bytes)
 
     async def stop(self) -> None:
@@ -203,6 +211,14 @@ class AsyncWriteQueue:
             **self._retries.counts.as_dict(),
             **_spool_stats(self._destination),
         }
+
+    def write_seconds(self) -> Buckets:
+        """How long batches took from their first attempt until they were stored."""
+        return self._retries.write_seconds
+
+    def generations(self) -> int:
+        """How many Kafka producers there have been; 0 where the destination has none."""
+        return int(getattr(self._destination, "generations", 0))
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -287,6 +303,7 @@ class AsyncWriteQueue:
                 # Not before: a second `stop` waits for this one, and a `start` then finds
                 # a destination that has let go of everything.
                 self._state = _State.STOPPED
+                unwatch(self)
             say("info", "write_queue_stopped", **self.stats())
 
     async def _stop_destination(self) -> None:
