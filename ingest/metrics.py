@@ -60,9 +60,11 @@ class Measured(Protocol):
 
 async def load_prometheus() -> None:
     """Import the library where it is installed; not on the loop's thread, which it would stop."""
-    if _LIBRARY in sys.modules or importlib.util.find_spec(_LIBRARY) is None:
+    if _loaded():
         return
     try:
+        if importlib.util.find_spec(_LIBRARY) is None:
+            return
         await asyncio.to_thread(importlib.import_module, f"{_LIBRARY}.core")
     except Exception as error:
         say("warning", "metrics_unavailable", reason=repr(error))
@@ -75,7 +77,7 @@ def watch(queue: Measured, name: str | None) -> None:
         queue: held weakly: one that is dropped without a stop is shown no more.
         name: its label; None, or one that a running queue has, is made one of its own.
     """
-    if _LIBRARY not in sys.modules:
+    if not _loaded():
         return
     try:
         _collector.add(queue, name)
@@ -158,6 +160,10 @@ class _QueueCollector:
 
 
 _collector = _QueueCollector()
+
+
+def _loaded() -> bool:
+    return sys.modules.get(_LIBRARY) is not None
 
 
 def _registry() -> Any:

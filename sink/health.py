@@ -5,10 +5,10 @@ from dataclasses import dataclass, field
 
 from .observed import Trouble
 
-__all__ = ["Answers", "Standing", "is_alive", "unreadiness"]
+__all__ = ["STUCK_SECONDS", "Answers", "Standing", "stuckness", "unreadiness"]
 
 # The loop stamps once a second: so long without is a loop that stands still.
-_STUCK_SECONDS = 30.0
+STUCK_SECONDS = 30.0
 # A server is asked every five seconds, and has five to answer.
 _SILENT_SECONDS = 20.0
 
@@ -55,10 +55,10 @@ class Standing:
     troubles: Mapping[str, Trouble] = field(default_factory=dict)
 
 
-def is_alive(beat_at: float, now: float) -> str | None:
+def stuckness(beat_at: float, now: float, stuck_seconds: float) -> str | None:
     """None while the loop moves; else why it does not count as alive."""
     still = now - beat_at
-    return f"the event loop has stood still for {still:.0f} s" if still > _STUCK_SECONDS else None
+    return f"the event loop has stood still for {still:.0f} s" if still > stuck_seconds else None
 
 
 def unreadiness(standing: Standing, database: Answers, now: float) -> list[str]:

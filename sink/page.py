@@ -93,7 +93,7 @@ def _headline(overview: Mapping[str, Any], sink: Mapping[str, Any]) -> str:
         total = sum(row.get("letters", 0) for row in letters if isinstance(row, Mapping))
         cards.append(("dead letters", _value("", total), "bad" if total else ""))
     if overview.get("lag_records") is None and sink.get("partitions"):
-        lags = [row["lag_records"] for row in sink["partitions"]]
+        lags = [row.get("lag_records") for row in sink["partitions"]]
         known = [lag for lag in lags if lag is not None]
         cards.append(("lag of this member", _value("", sum(known) if known else None), ""))
     return _cards(cards)

@@ -9,6 +9,7 @@ from typing import Any
 import structlog
 
 from ..schemas.errors import ConfigurationError
+from .health import STUCK_SECONDS
 from .http_server import HttpServer
 from .recent import Recent
 from .site import Site
@@ -27,6 +28,7 @@ async def serve(
     *,
     overview: Callable[[], Awaitable[Mapping[str, Any]]] | None = None,
     required: bool = True,
+    stuck_seconds: float = STUCK_SECONDS,
 ) -> AsyncIterator[Site | None]:
     """Metrics, health and the page on a port, until the block ends.
 
@@ -37,12 +39,13 @@ async def serve(
             most, while somebody looks.
         required: whether a port that cannot be had is an error. If not, it is a
             warning, and there is no site.
+        stuck_seconds: how long the loop may stand still before /livez says so.
 
     Raises:
         ConfigurationError: the port cannot be had.
     """
     recent = None if overview is None else Recent(overview)
-    site = Site(asyncio.get_running_loop(), recent)
+    site = Site(asyncio.get_running_loop(), recent, stuck_seconds)
     try:
         server = HttpServer(host, port, site.answer)
     except OSError as error:
@@ -52,6 +55,7 @@ async def serve(
         log.warning("http_not_listening", problem=problem)
         yield None
         return
+    site.address = server.address
     server.start()
     log.info("http_listening", address=server.address)
     beating = asyncio.create_task(_beat(site), name="oddslog-beat")

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from ..schemas.version import VERSION
-from .health import is_alive, unreadiness
+from .health import stuckness, unreadiness
 from .http_server import Answer, Request
 from .metrics import exposition
 from .page import render_page
@@ -30,8 +30,12 @@ class Site:
     `sink` is set when there is one; `beat_at` (monotonic) by the loop, every second.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, overview: Recent | None) -> None:
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, overview: Recent | None, stuck_seconds: float
+    ) -> None:
         self.sink: Sink | None = None
+        self._stuck_seconds = stuck_seconds
+        self.address = ""  # where it is reached, as host:port
         self.beat_at = time.monotonic()
         self._loop = loop
         self._overview = overview
@@ -56,7 +60,7 @@ class Site:
         return Answer(200, body, content_type)
 
     def _livez(self, _request: Request) -> Answer:
-        stuck = is_alive(self.beat_at, time.monotonic())
+        stuck = self._stuck(time.monotonic())
         return _said([stuck] if stuck else [], "alive")
 
     def _readyz(self, _request: Request) -> Answer:
@@ -82,9 +86,12 @@ class Site:
         headers = (("Content-Security-Policy", policy), ("Referrer-Policy", "no-referrer"))
         return Answer(200, render_page(self._gathered(), nonce).encode(), _HTML, headers)
 
+    def _stuck(self, now: float) -> str | None:
+        return stuckness(self.beat_at, now, self._stuck_seconds)
+
     def _problems(self) -> list[str]:
         now = time.monotonic()
-        if stuck := is_alive(self.beat_at, now):
+        if stuck := self._stuck(now):
             return [stuck]
         if self.sink is None:
             return ["the sink is starting"]

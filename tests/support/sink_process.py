@@ -27,7 +27,8 @@ class SinkProcess:
     def __init__(self, environment: Mapping[str, str], *options: str) -> None:
         self.process = subprocess.Popen(
             [sys.executable, "-m", "oddslog.deploy", "sink", *options],
-            env={**clean_environment(), **environment},
+            # Several of them run at a time, and one could have the default port.
+            env={**clean_environment(), "ODDSLOG_HTTP_ADDRESS": "off", **environment},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

@@ -88,6 +88,39 @@ def test_an_empty_variable_counts_as_not_set(monkeypatch: pytest.MonkeyPatch) ->
     assert read.origins["poll_records"] == "default"
 
 
+@pytest.mark.parametrize(
+    ("value", "endpoint"),
+    [
+        ("127.0.0.1:9464", ("127.0.0.1", 9464)),
+        ("0.0.0.0:0", ("0.0.0.0", 0)),  # noqa: S104 - read, not listened on
+        ("[::1]:80", ("::1", 80)),
+        ("localhost:65535", ("localhost", 65535)),
+        ("off", None),
+    ],
+)
+def test_the_http_address_is_a_place_or_off(
+    value: str, endpoint: tuple[str, int] | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not set: the loopback."""
+    assert read_configuration().settings.http_endpoint() == ("127.0.0.1", 9464)
+    monkeypatch.setenv("ODDSLOG_HTTP_ADDRESS", value)
+    assert read_configuration().settings.http_endpoint() == endpoint
+
+
+@pytest.mark.parametrize(
+    "value", ["9464", ":9464", "localhost", "localhost:", "localhost:65536", "localhost:x", "no"]
+)
+def test_a_wrong_http_address_is_one_line(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which says what it may be."""
+    monkeypatch.setenv("ODDSLOG_HTTP_ADDRESS", value)
+    with pytest.raises(ConfigurationError) as caught:
+        read_configuration()
+    assert str(caught.value) == (
+        "ODDSLOG_HTTP_ADDRESS must be host:port ([::1]:9464 for IPv6; port 0 for any that is"
+        f" free), or off, not {value!r}"
+    )
+
+
 def test_all_wrong_values_are_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each with what it may be; options by the option's name."""
     monkeypatch.setenv("ODDSLOG_QUEUE_MAXSIZE", "-1")
