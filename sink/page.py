@@ -46,16 +46,16 @@ def render_page(gathered: Mapping[str, Any], nonce: str) -> str:
         _footer(gathered),
     ]
     body = "\n".join(section for section in sections if section)
-    title = "ready" if gathered.get("ready") else "not ready"
+    title = f"oddslog sink: {'ready' if gathered.get('ready') else 'not ready'}"
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         '<meta name="color-scheme" content="light dark">'
         '<noscript><meta http-equiv="refresh" content="10"></noscript>'
         '<link rel="icon" href="data:,">'
-        f"<title>oddslog sink: {title}</title>"
+        f"<title>{title}</title>"
         f'<style nonce="{escape(nonce)}">{STYLE}</style></head>\n'
-        f'<body><main id="page">\n{body}\n</main>'
+        f'<body><main id="page" data-title="{title}">\n{body}\n</main>'
         f'<script nonce="{escape(nonce)}">{SCRIPT}</script></body></html>\n'
     )
 

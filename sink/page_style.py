@@ -57,10 +57,12 @@ async function refresh() {
   if (!document.hidden) {
     try {
       const reply = await fetch("/", { signal: AbortSignal.timeout(15000) });
-      const next = new DOMParser().parseFromString(await reply.text(), "text/html");
-      const page = next.getElementById("page");
+      const text = await reply.text();
+      // Only what is shown: style and script of the answer have a nonce of their own.
+      const shown = text.slice(text.indexOf("<main"), text.indexOf("</main>"));
+      const page = new DOMParser().parseFromString(shown, "text/html").getElementById("page");
       if (!page) throw new Error("no page");
-      document.title = next.title;
+      document.title = page.dataset.title;
       document.getElementById("page").replaceChildren(...page.childNodes);
     } catch (error) {
       const stale = document.getElementById("stale");
