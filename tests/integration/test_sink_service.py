@@ -13,6 +13,7 @@ from oddslog.schemas import KafkaConnection, WriteBatch
 from oddslog.schemas.codec import snapshot_part
 from oddslog.sink import consumer as consumer_module
 from oddslog.sink import poller as poller_module
+from oddslog.sink import options as options_module
 from oddslog.sink import service as service_module
 from oddslog.sink.consumer import REBALANCE_TIMEOUT_SECONDS
 from oddslog.sink.database import make_engine
@@ -146,7 +147,7 @@ async def test_a_rebalance_cancels_a_transaction_that_takes_too_long(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Rolled back; the next owner writes it, once."""
-    monkeypatch.setattr(service_module, "_REVOKE_MARGIN_SECONDS", REBALANCE_TIMEOUT_SECONDS - 0.5)
+    monkeypatch.setattr(options_module, "_REVOKE_MARGIN_SECONDS", REBALANCE_TIMEOUT_SECONDS - 0.5)
     async with running(kafka, topic, engine) as first:
         await first.until_placed(3)
         async with second_engine.connect() as keeper, keeper.begin():
