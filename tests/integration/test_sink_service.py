@@ -12,8 +12,8 @@ from oddslog.deploy.torture.proxy import Proxy
 from oddslog.schemas import KafkaConnection, WriteBatch
 from oddslog.schemas.codec import snapshot_part
 from oddslog.sink import consumer as consumer_module
-from oddslog.sink import poller as poller_module
 from oddslog.sink import options as options_module
+from oddslog.sink import poller as poller_module
 from oddslog.sink import service as service_module
 from oddslog.sink.consumer import REBALANCE_TIMEOUT_SECONDS
 from oddslog.sink.database import make_engine
