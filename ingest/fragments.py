@@ -20,6 +20,8 @@ from ..schemas.wire import (
 from .destination import RejectedPart
 from .pacing import Pacer
 from .split import FRAGMENT_FRAME_BYTES, presence, split
+from .split import FRAGMENT_FRAME_BYTES, split
+from .tracing import Headers
 
 __all__ = ["EncodedBatch", "Fragment", "encode_batch", "encode_snapshots", "halves"]
 
@@ -52,7 +54,12 @@ class EncodedBatch:
 
 
 async def encode_batch(
-    batch: WriteBatch, *, limit_bytes: int, raw_response: bool, producer_name: str
+    batch: WriteBatch,
+    *,
+    limit_bytes: int,
+    raw_response: bool,
+    producer_name: str,
+    trace: Headers = (),
 ) -> EncodedBatch:
     """Encode a stamped batch; yields to the loop every few milliseconds.
 
@@ -64,6 +71,7 @@ async def encode_batch(
         limit_bytes: of one record's value.
         raw_response: whether raw responses are sent or left out.
         producer_name: for the header.
+        trace: headers that every fragment gets.
     """
     pacer = Pacer()
     parts, rejected = await encode_snapshots(batch, pacer, raw_response=raw_response)
@@ -75,7 +83,7 @@ async def encode_batch(
         planned = presence(batch, batch_id=batch_id)
     for writes in planned:
         try:
-            fragments.append(_fragment(writes, producer_name))
+            fragments.append(_fragment(writes, producer_name, trace))
         except InvalidRecordError as error:
             rejected.append(RejectedPart(writes.kind, writes.event_id, None, str(error)))
         await pacer.pause()
@@ -139,7 +147,7 @@ def _size_alone(batch: WriteBatch, batch_id: uuid.UUID, part: SnapshotPart) -> i
     return len(encode(writes))
 
 
-def _fragment(writes: EventWrites, producer_name: str) -> Fragment:
+def _fragment(writes: EventWrites, producer_name: str, trace: Headers) -> Fragment:
     value = encode(writes)
     headers = [
         (HEADER_BATCH, str(writes.batch_id).encode()),
@@ -150,6 +158,7 @@ def _fragment(writes: EventWrites, producer_name: str) -> Fragment:
     ]
     if writes.scrape_run_id is not None:
         headers.append((HEADER_RUN, b"%d" % writes.scrape_run_id))
+    headers += trace
     return Fragment(
         kind=writes.kind,
         event_id=writes.event_id,

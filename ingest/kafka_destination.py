@@ -17,6 +17,7 @@ from .publisher import Publisher
 from .say import say
 from .spool import DEFAULT_SPOOL_BYTES, Spool
 from .spool_drain import Drainer
+from .tracing import Headers, carried
 
 __all__ = ["Durability", "KafkaDestination"]
 
@@ -146,8 +147,10 @@ class KafkaDestination:
         if draining is not None and draining.done():
             raise DeliveryError("the spool's drainer has died; start the queue anew")
 
+        trace = carried()  # now: what is encoded again later runs elsewhere
+
         async def encode(limit_bytes: int) -> EncodedBatch:
-            return await self._encoded(batch, limit_bytes)
+            return await self._encoded(batch, limit_bytes, trace)
 
         limit = self._publisher.limit_bytes
         encoded = await encode(limit)
@@ -204,12 +207,13 @@ class KafkaDestination:
         """How many producers there have been; more than one tells of trouble."""
         return self._publisher.generations
 
-    async def _encoded(self, batch: WriteBatch, limit_bytes: int) -> EncodedBatch:
+    async def _encoded(self, batch: WriteBatch, limit_bytes: int, trace: Headers) -> EncodedBatch:
         encoded = await encode_batch(
             batch,
             limit_bytes=limit_bytes,
             raw_response=self._raw_response,
             producer_name=self._producer_name,
+            trace=trace,
         )
         if encoded.replaced:
             say(

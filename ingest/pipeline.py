@@ -18,6 +18,7 @@ from .destination import Delivery, Destination, SpoolingDelivery
 from .estimate import batch_counts, batch_details
 from .receipt import Receipt
 from .say import say
+from .tracing import Headers, carrying
 
 __all__ = ["Entry", "Pipeline", "RetryPolicy"]
 
@@ -41,6 +42,7 @@ class Entry:
     receipt: Receipt
     size_bytes: int
     enqueued_at: float
+    trace: Headers = ()
     delivery: Delivery | None = None
 
 
@@ -167,7 +169,8 @@ class Pipeline:
         while (entry := await self._to_encode.get()) is not None:
             await self._ahead.acquire()
             try:
-                entry.delivery = await self._destination.prepare(entry.batch)
+                with carrying(entry.trace):
+                    entry.delivery = await self._destination.prepare(entry.batch)
             except Exception as error:
                 self._ahead.release()
                 self._fail(entry, _delivery_error("could not be prepared", error))

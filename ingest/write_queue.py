@@ -21,6 +21,7 @@ from .pacing import Pacer
 from .pipeline import Entry, Pipeline, RetryPolicy
 from .receipt import Receipt
 from .say import say
+from .tracing import current
 
 __all__ = ["AsyncWriteQueue", "Surroundings"]
 
@@ -259,7 +260,7 @@ class AsyncWriteQueue:
             size_bytes = await _estimated_bytes(stamped)
             await self._room_for(size_bytes)
             # No await from here on: the batch is taken, or it is not.
-            entry = Entry(stamped, Receipt(stamped), size_bytes, time.perf_counter())
+            entry = Entry(stamped, Receipt(stamped), size_bytes, time.perf_counter(), current())
             self._running_pipeline().add(entry)
             self._counts.enqueued += 1
             return entry

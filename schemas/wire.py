@@ -13,6 +13,7 @@ __all__ = [
     "HEADER_RUN",
     "HEADER_SCHEMA",
     "RECORD_OVERHEAD_BYTES",
+    "TRACE_HEADERS",
     "Kind",
     "record_key",
 ]
@@ -30,6 +31,9 @@ HEADER_PRODUCER = "oddslog-producer"  # "oddslog/<version>"
 # producer to the consumer, this one also what happened before and after it.
 HEADER_CRC32 = "oddslog-crc32"
 HEADER_REDRIVE_OF = "oddslog-redrive-of"  # "<log>/<partition>/<offset>/<item>"
+
+# W3C Trace Context, where the scraper uses OpenTelemetry.
+TRACE_HEADERS = ("traceparent", "tracestate")
 
 # What ingest keeps below the topic's max.message.bytes for key, headers and the
 # frame of a Kafka batch (about 400 bytes in fact; DESIGN 6.7 says 64 KiB).

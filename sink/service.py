@@ -39,6 +39,7 @@ from .poller import Partitions, Poll, Poller
 from .sweeper import Sweeper
 from .together import every, run_together
 from .totals import SinkTotals, log_poll
+from .tracing import trace_transaction
 from .trouble import back_off, fatal, unless_stopped
 from .watcher import Held, Watcher
 
@@ -278,6 +279,7 @@ class Sink:
         if not await self._consumer.commit(self._still_assigned(result.next_offsets)):
             self.totals.offset_commit_failures += 1
         reached("sink.after_offsets")
+        trace_transaction(commit.parts, result, commit.seconds)
 
     def _is_live(self, partition: object) -> bool:
         return any(partition is current for current in self._partitions.active)

@@ -331,6 +331,7 @@ def test_names_on_the_wire_are_pinned() -> None:
         "HEADER_RUN": "oddslog-run",
         "HEADER_SCHEMA": "oddslog-schema",
         "RECORD_OVERHEAD_BYTES": 65536,
+        "TRACE_HEADERS": ("traceparent", "tracestate"),
     }
     assert [(kind.name, kind.value) for kind in Kind] == [
         ("BETPAWA", "betpawa"),
