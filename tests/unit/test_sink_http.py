@@ -187,12 +187,21 @@ async def test_a_look_that_fails_keeps_what_was_seen() -> None:
 def test_a_request_that_trickles_is_cut(
     server: HttpServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nobody holds a thread for ever."""
+    """Nobody holds a thread for ever, one byte at a time."""
     monkeypatch.setattr(http_server, "_REQUEST_SECONDS", 0.2)
     host, _, port = server.address.rpartition(":")
-    with socket.create_connection((host, int(port)), timeout=20) as slow:
-        slow.sendall(b"GET / HT")
-        assert slow.recv(100) == b""
+    with socket.create_connection((host, int(port)), timeout=0.05) as slow:
+        for _byte in range(400):
+            try:
+                slow.sendall(b"G")
+                if slow.recv(100) == b"":
+                    break
+            except TimeoutError:
+                continue
+            except OSError:
+                break  # cut between two bytes
+        else:
+            raise AssertionError("it was never cut")
     assert ask_at_once(server.address, "/still-there").text == "/still-there"
 
 
