@@ -20,7 +20,6 @@ from ..schemas.wire import (
 from .destination import RejectedPart
 from .pacing import Pacer
 from .split import FRAGMENT_FRAME_BYTES, presence, split
-from .split import FRAGMENT_FRAME_BYTES, split
 from .tracing import Headers
 
 __all__ = ["EncodedBatch", "Fragment", "encode_batch", "encode_snapshots", "halves"]
