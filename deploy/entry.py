@@ -12,7 +12,15 @@ from importlib.util import find_spec
 
 __all__ = ["main"]
 
-_NEEDED = ("typer", "rich", "pydantic_settings", "sqlalchemy", "asyncpg", "alembic")
+_NEEDED = (
+    "typer",
+    "rich",
+    "pydantic_settings",
+    "sqlalchemy",
+    "asyncpg",
+    "alembic",
+    "prometheus_client",
+)
 _INSTALL = "pip install 'oddslog[sink]'"
 _SIGINT, _SIGPIPE = 2, 13
 
