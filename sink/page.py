@@ -86,7 +86,9 @@ def _banners(gathered: Mapping[str, Any], overview: Mapping[str, Any]) -> str:
 def _headline(overview: Mapping[str, Any], sink: Mapping[str, Any]) -> str:
     """The numbers to look at first, as cards."""
     cards = [
-        (_title(name), _value(name, overview[name]), "") for name in _HEADLINE if name in overview
+        (_title(name), _value(name, overview[name]), "")
+        for name in _HEADLINE
+        if overview.get(name) is not None or (name == "lag_records" and name in overview)
     ]
     letters = overview.get("dead_letters")
     if isinstance(letters, Sequence):
@@ -123,8 +125,8 @@ def _others(overview: Mapping[str, Any]) -> list[str]:
             continue
         if _is_rows(value):
             sections.append(_table(_title(name).capitalize(), value))
-        elif value == []:
-            continue
+        elif value == [] or (value is None and name.endswith("_error")):
+            continue  # none of it
         elif isinstance(value, Mapping):
             sections.append(_facts(_title(name).capitalize(), list(value.items())))
         else:
