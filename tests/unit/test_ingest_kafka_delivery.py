@@ -46,7 +46,7 @@ class Broker:
         self.futures.append({})
         return Generation(self, len(self.sent) - 1)
 
-    async def look(self, *_: object) -> TopicFacts:
+    async def look(self, *_: object, **__: object) -> TopicFacts:
         self.looks += 1
         if self.away:
             raise UnreachableError("Kafka does not answer")
