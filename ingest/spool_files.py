@@ -1,4 +1,4 @@
-"""The folder of a spool: its files, its lock, and a write-ahead log that was cut.
+"""The folder of a spool: its files, and its lock.
 
 spool.sqlite         the database; with -wal and -shm while it is open, or was killed
 spool.sqlite.new     a salvaged copy on its way
@@ -8,23 +8,23 @@ spool.lock           held by the one process that uses the spool
 
 import errno
 import fcntl
+import filecmp
 import os
 import shutil
-import struct
 import time
 from datetime import UTC, datetime
 from pathlib import Path
 
 from ..schemas.errors import ConfigurationError
+from ..schemas.kill_points import reached
 
-__all__ = ["SpoolFiles", "SpoolLock", "last_commit", "second_name", "sync_folder"]
+__all__ = ["SpoolFiles", "SpoolLock", "sync_folder"]
 
-_WAL_HEADER = struct.Struct(">8I")
-_FRAME_HEADER = struct.Struct(">6I")
 _HELD = (errno.EWOULDBLOCK, errno.EACCES)
 _LOCK_TRIES = 4
 _LOCK_PAUSE_SECONDS = 0.05
-_WAL_MAGIC = (0x377F0682, 0x377F0683)
+_MARK = b"oddslog spool\n"
+_LOST_MARK = b"lost\n"
 
 
 class SpoolFiles:
@@ -45,31 +45,48 @@ class SpoolFiles:
     def finish_swap(self) -> None:
         """Bring the folder in order after a salvage that was interrupted.
 
-        The database is moved aside only when its copy is whole: without a
-        database the copy takes its place, beside one it is unfinished.
+        The database is moved aside only when its copy is whole, and before its log:
+        without a database the copy takes its place, beside one it is unfinished.
         """
         if not self.new.exists():
             return
         if self.database.exists():
             self.new.unlink()
+            sync_folder(self.directory)
         else:
-            self.new.rename(self.database)
-        sync_folder(self.directory)
+            self._copy_in_place(self._damaged_database())
 
     def swap(self) -> Path:
         """Put the database aside and the copy in its place; returns where it is now."""
         aside = self._aside(self.database)
+        # First of all: what the log holds would be missing from a database without it.
+        self.database.rename(aside)
+        sync_folder(self.directory)
+        reached("ingest.database_aside")
+        self._copy_in_place(aside)
+        return aside
+
+    def _copy_in_place(self, aside: Path) -> None:
+        # The old log must be gone before: SQLite would read it into the copy.
         for beside in (self.wal, self.shm):
             if beside.exists():
                 beside.rename(aside.with_name(aside.name + beside.name[len(self.database.name) :]))
-        self.database.rename(aside)
         sync_folder(self.directory)
+        reached("ingest.log_aside")
         self.new.rename(self.database)
         sync_folder(self.directory)
-        return aside
+
+    def _damaged_database(self) -> Path:
+        """What was moved aside last."""
+        names = self.directory.glob(f"{self.database.name}.damaged-*")
+        found = [path for path in names if not path.name.endswith(("-wal", "-shm"))]
+        return max(found, default=self._aside(self.database))
 
     def keep_wal(self, source: Path) -> Path:
-        """Copy a write-ahead log aside; returns where it is now."""
+        """Copy a write-ahead log aside, once; returns where it is now."""
+        for kept in self.directory.glob(f"{self.wal.name}.damaged-*"):
+            if filecmp.cmp(kept, source, shallow=False):  # before a kill
+                return kept
         aside = self._aside(self.wal)
         shutil.copyfile(source, aside)
         return aside
@@ -152,66 +169,32 @@ class SpoolLock:
         assert self._handle is not None  # noqa: S101 - taken
         return os.fstat(self._handle).st_size > 0
 
+    @property
+    def lost(self) -> bool:
+        """Whether the database was found gone or empty, and this is not noted yet."""
+        assert self._handle is not None  # noqa: S101 - taken
+        return os.fstat(self._handle).st_size > len(_MARK)
+
     def mark(self) -> None:
         """Note that there is a database in the folder."""
+        if not self.marked or self.lost:
+            self._write(_MARK)
+
+    def mark_lost(self) -> None:
+        """Note that the database is gone, before another one hides it."""
+        self._write(_MARK + _LOST_MARK)
+
+    def _write(self, mark: bytes) -> None:
         assert self._handle is not None  # noqa: S101 - taken
-        if not self.marked:
-            os.write(self._handle, b"oddslog spool\n")
-            os.fsync(self._handle)
+        os.pwrite(self._handle, mark, 0)
+        os.ftruncate(self._handle, len(mark))
+        os.fsync(self._handle)
 
     def release(self) -> None:
         """Let others have it; harmless a second time. The file stays."""
         handle, self._handle = self._handle, None
         if handle is not None:
             os.close(handle)
-
-
-def last_commit(wal: Path) -> int:
-    """The number of the last frame in a write-ahead log that ends a transaction.
-
-    Read without checking the frames' sums. SQLite stops at the first frame whose sum
-    is wrong, and what lies behind it is lost without a word; whoever knows where
-    SQLite stopped finds out here whether a commit was behind it. 0 where there is
-    none; the number of all frames where the head of the log is damaged.
-    """
-    try:
-        size_bytes = wal.stat().st_size
-        with wal.open("rb") as file:
-            header = file.read(_WAL_HEADER.size)
-            if len(header) < _WAL_HEADER.size:
-                return 0
-            magic, _, page_bytes, _, *salts, sum1, sum2 = _WAL_HEADER.unpack(header)
-            frame_bytes = _FRAME_HEADER.size + page_bytes
-            if magic not in _WAL_MAGIC or _header_sums(header[:24], magic) != (sum1, sum2):
-                return (size_bytes - _WAL_HEADER.size) // _FRAME_HEADER.size
-            last = 0
-            for number in range(1, (size_bytes - _WAL_HEADER.size) // frame_bytes + 1):
-                file.seek(_WAL_HEADER.size + (number - 1) * frame_bytes)
-                _, size_after, *own, _, _ = _FRAME_HEADER.unpack(file.read(_FRAME_HEADER.size))
-                # Frames of an earlier round, with other salts, lie behind the current one.
-                if own == salts and size_after:
-                    last = number
-            return last
-    except FileNotFoundError:
-        return 0
-
-
-def _header_sums(data: bytes, magic: int) -> tuple[int, int]:
-    """The sums of a log's head, as SQLite's file format defines them."""
-    order = ">" if magic & 1 else "<"
-    first = second = 0
-    for left, right in struct.iter_unpack(f"{order}2I", data):
-        first = (first + left + second) & 0xFFFFFFFF
-        second = (second + right + first) & 0xFFFFFFFF
-    return first, second
-
-
-def second_name(path: Path, name: Path) -> None:
-    """Give a file another name; a copy has it where the file system has no links (FAT)."""
-    try:
-        os.link(path, name)
-    except OSError:
-        shutil.copyfile(path, name)
 
 
 def sync_folder(directory: Path) -> None:

@@ -2,7 +2,7 @@
 
 import json
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -16,8 +16,10 @@ __all__ = [
     "SpoolCounts",
     "SpooledRow",
     "fragment_of",
+    "gaps",
     "header_pairs",
     "headers_text",
+    "room_problem",
     "row_crc32",
     "row_of",
     "row_problem",
@@ -117,6 +119,31 @@ class Bounds:
     def values(self) -> tuple[int, int, int, int]:
         """In the order of the table's columns."""
         return self.first, self.last, self.fragments, self.bytes
+
+
+def gaps(seqs: Sequence[int], before: int, up_to: int) -> Iterator[tuple[int, int]]:
+    """The first and the last place of each gap between some places, ascending.
+
+    Args:
+        seqs: the places.
+        before: nothing is missed up to and with it.
+        up_to: where the last gap ends.
+    """
+    for seq in [*seqs, up_to + 1]:
+        first, last = before + 1, seq - 1
+        before = seq
+        if first <= last:
+            yield first, last
+
+
+def room_problem(counts: SpoolCounts, max_bytes: int, size_bytes: int) -> str | None:
+    """Why so many bytes do not fit under the bound; None where they do."""
+    rejected = counts.rejected_bytes
+    used = counts.bytes + rejected
+    if used + size_bytes <= max_bytes:
+        return None
+    held = f", {rejected:,} of them rejected (see: oddslog spool export)" * bool(rejected)
+    return f"{used:,} of {max_bytes:,} bytes are used{held}, and {size_bytes:,} more were to go in"
 
 
 def row_of(fragment: Fragment, seq: int, now: datetime) -> SpooledRow:

@@ -6,6 +6,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from ..schemas.kill_points import reached
 from . import spool_sql as sql
 from .spool_files import SpoolFiles
 from .spool_sql import connect
@@ -49,6 +50,7 @@ def salvage(
     try:
         target.execute("BEGIN")
         _copy(files, target, now_microseconds, why, given)
+        reached("ingest.before_salvage_commit")
         target.execute("COMMIT")
         # The copy is one file when it is renamed: nothing left in a log beside it.
         target.execute("PRAGMA journal_mode = DELETE")
@@ -57,7 +59,10 @@ def salvage(
         _remove_new(files)
         raise
     target.close()
-    return files.swap()
+    reached("ingest.before_swap")
+    aside = files.swap()
+    reached("ingest.after_swap")
+    return aside
 
 
 def _remove_new(files: SpoolFiles) -> None:
@@ -80,7 +85,7 @@ def _copy(
     finally:
         source.close()
     reason = f"the spool's file was damaged ({why}); what could be read was kept"
-    target.execute(sql.REJECT, (last, *[None] * 8, reason, now))
+    target.execute(sql.REJECT, (sql.NO_PLACE, *[None] * 8, reason, now))
     target.execute(sql.SET_BOUNDS, (first, last, *target.execute(sql.COUNTS).fetchone()))
 
 

@@ -21,10 +21,13 @@ __all__ = [
     "COUNTS_UP_TO",
     "DELETE_ONE",
     "DELETE_UP_TO",
+    "EMPTY_REJECTED",
+    "FORGET_EMPTIED",
     "HAS_REASON",
     "HIGHEST",
     "INSERT",
     "LOWEST",
+    "NO_PLACE",
     "OLDEST",
     "READ_AFTER",
     "READ_ALL_REJECTED",
@@ -39,6 +42,7 @@ __all__ = [
     "DamagedError",
     "connect",
     "connect_read_only",
+    "give_back",
     "is_corrupt",
     "make_tables",
     "spool_errors",
@@ -48,6 +52,8 @@ _FORMAT: Final = 1
 _APPLICATION_ID: Final = 0x6F64646C  # "oddl"
 # A fragment takes 50 to 100 KB: chains of 4 KB pages would be four times as long.
 _PAGE_BYTES: Final = 16 * 1024
+# Free pages of the file that are worth giving back to the system: 64 MiB.
+_VACUUM_PAGES: Final = 4096
 
 _COLUMNS = "seq, batch_id, kind, event_id, key, headers, spooled_at, crc32, value"
 # The value comes last, so that the other columns are read without it. Places in the
@@ -102,11 +108,21 @@ REJECT = (
     f"INSERT INTO rejected ({_COLUMNS}, reason, rejected_at)"
     " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
-READ_ALL_REJECTED = f"SELECT id, {_COLUMNS}, reason, rejected_at FROM rejected ORDER BY id"
+# The place of a line that is no fragment: none, or it would stand for one that is gone.
+NO_PLACE: Final = 0
+# A row that was removed, and whose place is still inside, has no reason any more.
+READ_ALL_REJECTED = (
+    f"SELECT id, {_COLUMNS}, reason, rejected_at FROM rejected WHERE reason <> '' ORDER BY id"
+)
 READ_REJECTED = (
     f"SELECT id, {_COLUMNS}, reason, rejected_at FROM rejected WHERE id > ? ORDER BY id LIMIT 1"
 )
-REMOVE_REJECTED = "DELETE FROM rejected WHERE id <= ?"
+REMOVE_REJECTED = "DELETE FROM rejected WHERE id <= ? AND seq < ?"
+EMPTY_REJECTED = (
+    "UPDATE rejected SET batch_id = NULL, kind = NULL, event_id = NULL, key = NULL,"
+    " headers = NULL, spooled_at = NULL, crc32 = NULL, value = NULL, reason = '' WHERE id <= ?"
+)
+FORGET_EMPTIED = "DELETE FROM rejected WHERE seq <= ? AND reason = ''"
 REJECTED_SEQS = "SELECT count(DISTINCT seq) FROM rejected WHERE seq BETWEEN ? AND ?"
 HAS_REASON = "SELECT count(*) FROM rejected WHERE reason = ?"
 LOWEST = "SELECT min(seq) FROM fragments"
@@ -120,7 +136,7 @@ COUNTS_UP_TO = f"{COUNTS} WHERE seq <= ?"
 OLDEST = "SELECT spooled_at FROM fragments ORDER BY seq LIMIT 1"
 REJECTED_COUNTS = (
     "SELECT count(*), coalesce(sum(coalesce(length(key), 0) + coalesce(length(headers), 0)"
-    " + coalesce(length(value), 0)), 0) FROM rejected"
+    " + coalesce(length(value), 0)), 0) FROM rejected WHERE reason <> ''"
 )
 
 
@@ -187,6 +203,17 @@ def make_tables(connection: sqlite3.Connection) -> None:
         f"BEGIN; {_TABLES} PRAGMA application_id = {_APPLICATION_ID};"
         f" PRAGMA user_version = {_FORMAT}; COMMIT;"
     )
+
+
+def give_back(connection: sqlite3.Connection) -> None:
+    """Give the file's free pages back to the system, where they are worth it.
+
+    Of an empty spool: a VACUUM copies what is left, which is next to nothing.
+    (The pages of a large spool one by one, by auto_vacuum, would take minutes.)
+    """
+    if connection.execute("PRAGMA freelist_count").fetchone()[0] > _VACUUM_PAGES:
+        connection.execute("VACUUM")
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
 
 def is_corrupt(error: sqlite3.Error) -> bool:

@@ -12,21 +12,20 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from ..schemas.errors import ConfigurationError
+from ..schemas.kill_points import reached
 from . import spool_sql as sql
 from .fragments import Fragment
 from .say import say
 from .spool_errors import SpoolError, SpoolFullError
-from .spool_files import SpoolFiles, SpoolLock, last_commit, second_name, sync_folder
-from .spool_rows import Bounds, SpoolCounts, SpooledRow, row_of, row_problem
+from .spool_files import SpoolFiles, SpoolLock, sync_folder
+from .spool_log import KeptLog
+from .spool_rows import Bounds, SpoolCounts, SpooledRow, gaps, room_problem, row_of, row_problem
 from .spool_salvage import salvage
-from .spool_sql import DamagedError, connect, is_corrupt, spool_errors
+from .spool_sql import DamagedError, connect, give_back, is_corrupt, spool_errors
 
 __all__ = ["SpoolStore"]
 
 T = TypeVar("T")
-
-# Free pages of the file that are worth giving back to the system: 64 MiB.
-_VACUUM_PAGES = 4096
 
 
 class SpoolStore:
@@ -45,6 +44,7 @@ class SpoolStore:
         self._connection: sqlite3.Connection | None = None
         self._bounds = Bounds(1, 0, 0, 0)
         self._rejected = (0, 0)
+        self._salvages = 0
         # Up to here the brokers have acknowledged: never read again, also where the
         # rows cannot be deleted because the disk is full.
         self._acknowledged = 0
@@ -92,7 +92,9 @@ class SpoolStore:
             # Places from these bounds: a salvage on the way makes others.
             rows = [row_of(part, seq, now) for seq, part in enumerate(fragments, bounds.last + 1)]
             size_bytes = sum(row.size_bytes for row in rows)
-            self._check_room(size_bytes)
+            problem = room_problem(self.counts, self._max_bytes, size_bytes)
+            if problem is not None:
+                raise SpoolFullError(f"the spool in {self._directory} is full: {problem}")
             connection.executemany(sql.INSERT, [row.values for row in rows])
             bounds.last += len(rows)
             bounds.fragments += len(rows)
@@ -128,6 +130,7 @@ class SpoolStore:
         def delete(connection: sqlite3.Connection, bounds: Bounds) -> None:
             fragments, size_bytes = connection.execute(sql.COUNTS_UP_TO, (up_to,)).fetchone()
             connection.execute(sql.DELETE_UP_TO, (up_to,))
+            connection.execute(sql.FORGET_EMPTIED, (up_to,))
             bounds.first = up_to + 1
             bounds.fragments -= fragments
             bounds.bytes -= size_bytes
@@ -143,7 +146,11 @@ class SpoolStore:
                 self._open().execute("PRAGMA wal_checkpoint(RESTART)").fetchall()
             self._transaction(delete)
         if self.counts.empty:
-            self._give_back()
+            try:
+                with spool_errors(self._directory):
+                    give_back(self._open())
+            except (SpoolError, DamagedError) as error:  # no failure
+                say("warning", "spool_space_not_given_back", reason=str(error))
 
     def reject(self, row: SpooledRow, reason: str) -> None:
         """Move a row to the rejected ones; harmless where it is there already.
@@ -157,8 +164,10 @@ class SpoolStore:
                 connection.execute(sql.REJECT, (*row.values, reason, _now()))
                 bounds.fragments -= 1
                 bounds.bytes -= row.size_bytes
+            reached("ingest.before_reject_commit")
 
         self._transaction(move)
+        reached("ingest.after_reject_commit")
         self._recount_rejected()
         say(
             "error",
@@ -173,32 +182,35 @@ class SpoolStore:
     def remove_rejected(self, up_to_id: int) -> None:
         """Delete rejected rows that were exported.
 
+        Of a place that is still inside, a line stays that only the spool sees: it is
+        not gone from the file.
+
         Raises:
             SpoolError: the disk fails, or is full.
         """
-        self._transaction(
-            lambda connection, _bounds: connection.execute(sql.REMOVE_REJECTED, (up_to_id,))
-        )
+
+        def remove(connection: sqlite3.Connection, bounds: Bounds) -> None:
+            connection.execute(sql.REMOVE_REJECTED, (up_to_id, bounds.first))
+            connection.execute(sql.EMPTY_REJECTED, (up_to_id,))
+
+        self._transaction(remove)
         self._recount_rejected()
 
     def _recover(self) -> None:
         """Open the database; SQLite takes up its write-ahead log as far as it is whole."""
-        files = self._files
-        last = last_commit(files.wal)
-        emptied = not (files.database.exists() and files.database.stat().st_size)
-        kept = files.directory / "spool.sqlite-wal.before"
-        kept.unlink(missing_ok=True)
-        if last:  # SQLite removes a log whose database is empty
-            second_name(files.wal, kept)
+        log = KeptLog(self._files, self._lock)
+        log.keep()
         try:
             self._salvaging(self._connect)
-            if last:
-                self._check_log(kept, last, emptied=emptied)
-            if emptied and self._lock.marked:
-                self._note(0, f"the spool's database {files.database} was gone or empty")
+            if log.last and not self._salvages:  # a salvage has put it aside, and told
+                self._check_log(log)
+            if log.lost:
+                self._note(f"the spool's database {self._files.database} was gone or empty")
+            reached("ingest.before_spool_mark")
             self._lock.mark()
+            reached("ingest.after_spool_mark")
         finally:
-            kept.unlink(missing_ok=True)
+            log.drop()
 
     def _connect(self) -> None:
         with spool_errors(self._directory):
@@ -216,7 +228,7 @@ class SpoolStore:
         self._acknowledged = bounds.first - 1
         self._recount_rejected()
 
-    def _check_log(self, log: Path, last: int, *, emptied: bool) -> None:
+    def _check_log(self, log: KeptLog) -> None:
         """Tell of commits behind the place where SQLite stopped reading the log."""
         try:
             with spool_errors(self._directory):
@@ -224,15 +236,14 @@ class SpoolStore:
         except SpoolFullError:  # the database has to grow for it; what is inside is sent anyway
             say("warning", "spool_log_unchecked", directory=str(self._directory))
             return
-        read = 0 if emptied else read  # it began anew: what it counts is not of this log
-        if read >= last:
+        read = 0 if log.lost else read  # it began anew: what it counts is not of this log
+        if read >= log.last:
             return
-        aside = self._files.keep_wal(log)
-        reason = (
+        aside = self._files.keep_wal(log.path)
+        self._note(
             f"the spool's write-ahead log was damaged or torn: it was read up to frame"
-            f" {read} of {last}; it is kept as {aside.name}"
+            f" {read} of {log.last}; it is kept as {aside.name}"
         )
-        self._note(self._bounds.last, reason)
 
     def _page(self, max_bytes: int, max_rows: int) -> list[SpooledRow]:
         while self._acknowledged < self._bounds.last:
@@ -268,40 +279,28 @@ class SpoolStore:
 
     def _report_missing(self, seqs: list[int], up_to: int) -> None:
         """Note places that have neither a row nor a rejected one."""
-        before = self._acknowledged
-        for seq in [*seqs, up_to + 1]:
-            first, last = before + 1, seq - 1
-            before = seq
-            if first > last:
-                continue
+        for first, last in gaps(seqs, self._acknowledged, up_to):
             with spool_errors(self._directory):
                 (known,) = self._open().execute(sql.REJECTED_SEQS, (first, last)).fetchone()
             missing = last - first + 1 - known
             if missing:
-                reason = f"{missing} fragment(s) at places {first} to {last} are gone from the file"
-                self._note(last, reason)
+                self._note(
+                    f"{missing} fragment(s) at places {first} to {last} are gone from the file"
+                )
 
-    def _note(self, seq: int, reason: str) -> None:
+    def _note(self, reason: str) -> None:
         """A line among the rejected that is no fragment; once for each reason."""
 
         def write(connection: sqlite3.Connection, _bounds: Bounds) -> None:
             (there,) = connection.execute(sql.HAS_REASON, (reason,)).fetchone()
             if not there:
-                connection.execute(sql.REJECT, (seq, *[None] * 8, reason, _now()))
+                connection.execute(sql.REJECT, (sql.NO_PLACE, *[None] * 8, reason, _now()))
+            reached("ingest.before_note_commit")
 
         self._transaction(write)
+        reached("ingest.after_note_commit")
         self._recount_rejected()
         say("error", "spool_damaged", directory=str(self._directory), reason=reason)
-
-    def _check_room(self, size_bytes: int) -> None:
-        used = self.counts.bytes + self.counts.rejected_bytes
-        if used + size_bytes > self._max_bytes:
-            rejected = self.counts.rejected_bytes
-            held = f", {rejected:,} of them rejected (see: oddslog spool export)" * bool(rejected)
-            raise SpoolFullError(
-                f"the spool in {self._directory} is full: {used:,} of {self._max_bytes:,} bytes"
-                f" are used{held}, and {size_bytes:,} more were to go in"
-            )
 
     def _transaction(self, work: Callable[[sqlite3.Connection, Bounds], Any]) -> None:
         self._salvaging(lambda: self._in_transaction(work))
@@ -353,6 +352,7 @@ class SpoolStore:
                 f"the spool in {self._directory} is damaged ({why}) and could not be salvaged:"
                 f" {error}; its files are as they were"
             ) from error
+        self._salvages += 1
         say("error", "spool_damaged", directory=str(self._directory), reason=why, kept=str(aside))
         acknowledged = self._acknowledged
         self._connect()
@@ -379,21 +379,6 @@ class SpoolStore:
             unsent=self._acknowledged < bounds.last,
             empty=bounds.first > bounds.last,
         )
-
-    def _give_back(self) -> None:
-        """Give the file's free pages back to the system; failing at it is no failure.
-
-        Of an empty spool: a VACUUM copies what is left, which is next to nothing.
-        (The pages of a large spool one by one, by auto_vacuum, would take minutes.)
-        """
-        try:
-            with spool_errors(self._directory):
-                connection = self._open()
-                if connection.execute("PRAGMA freelist_count").fetchone()[0] > _VACUUM_PAGES:
-                    connection.execute("VACUUM")
-                    connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
-        except (SpoolError, DamagedError) as error:
-            say("warning", "spool_space_not_given_back", reason=str(error))
 
 
 def _now() -> int:

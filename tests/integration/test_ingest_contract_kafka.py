@@ -25,6 +25,7 @@ class Stored:
     headers: dict[str, bytes]
     writes: EventWrites
     size_bytes: int
+    value: bytes
 
 
 async def read_topic(bootstrap_servers: str, topic: str) -> list[Stored]:
@@ -48,7 +49,8 @@ async def read_topic(bootstrap_servers: str, topic: str) -> list[Stored]:
 
 
 def _stored(record: Any) -> Stored:
-    return Stored(record.key, dict(record.headers), decode(record.value), len(record.value))
+    value = record.value
+    return Stored(record.key, dict(record.headers), decode(value), len(value), value)
 
 
 def event_ids(records: list[Stored]) -> list[int]:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from oddslog.ingest.spool_errors import SpoolError
 from oddslog.ingest.spool_files import SpoolFiles
+from oddslog.ingest.spool_look import export_lines
 from oddslog.ingest.spool_store import SpoolStore
 from oddslog.schemas.errors import ConfigurationError
 from tests.support.spools import content, drain, fragment, open_store, reasons
@@ -256,3 +257,47 @@ def live_damage(store: SpoolStore, path: Path, how: str) -> None:
     else:
         os.truncate(path, size // 2 if how == "half" else 0)
     store._connection.execute("PRAGMA shrink_memory").fetchall()
+
+
+@pytest.mark.parametrize("salvaged", [False, True])
+def test_what_was_rejected_and_removed_is_not_missed(tmp_path: Path, salvaged: bool) -> None:
+    """Removed after an export, with rows before it that are not sent yet."""
+    directory = tmp_path / "spool"
+    with open_store(directory) as store:
+        store.append(FRAGMENTS)
+        for row in store.page(10**9, 100)[3:6]:
+            store.reject(row, "no")
+        store.remove_rejected(2)  # a third one came after the export
+        assert (store.counts.rejected, store.counts.rejected_bytes > 0) == (1, True)
+    if salvaged:
+        connection = sqlite3.connect(directory / "spool.sqlite")
+        connection.execute("ALTER TABLE bounds RENAME COLUMN fragments TO gone")
+        connection.commit()
+        connection.close()
+    with open_store(directory) as store:
+        assert content(drain(store)) == [*EXPECTED[:3], *EXPECTED[6:]]
+        assert store.counts.empty
+    damage = ["the spool's file was damaged"] * salvaged
+    assert [reason.split(" (")[0] for reason in seen_reasons(directory)] == ["no", *damage]
+    connection = sqlite3.connect(directory / "spool.sqlite")
+    # What stood for the removed ones has gone with their places.
+    assert connection.execute("SELECT count(*) FROM rejected").fetchone() == (1 + salvaged,)
+    connection.close()
+
+
+def seen_reasons(directory: Path) -> list[str]:
+    """As `oddslog spool export` has them."""
+    return [fields["reason"] for _, fields in export_lines(directory, everything=False)]
+
+
+def test_a_gap_is_told_once_however_often_the_spool_is_opened(closed: Path, tmp_path: Path) -> None:
+    """The line of a gap does not stand for one of its places."""
+    directory = copied(closed, tmp_path)
+    connection = sqlite3.connect(directory / "spool.sqlite")
+    connection.execute("DELETE FROM fragments WHERE seq IN (4, 5)")
+    connection.commit()
+    connection.close()
+    for _ in range(3):
+        with open_store(directory) as store:
+            assert len(store.page(10**9, 100)) == COUNT - 2
+    assert reasons(directory) == ["2 fragment(s) at places 4 to 5 are gone from the file"]

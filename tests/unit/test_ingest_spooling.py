@@ -361,6 +361,8 @@ async def test_kill_points_are_before_and_after_each_step(broker: Broker, tmp_pa
     finally:
         kill_points.arm(None)
     assert seen == [
+        "ingest.before_spool_mark",
+        "ingest.after_spool_mark",
         "ingest.before_spool",
         "ingest.after_spool",
         "ingest.before_send",
