@@ -17,6 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession
 
 from ..schemas.codec import AnySnapshot, EventWrites, snapshot_part
 from ..schemas.errors import InvalidRecordError
+from ..schemas.kill_points import reached
 from ..schemas.records import SnapshotWriteData, WriteBatch
 from ..schemas.stamp import process_stamper
 from ..schemas.wire import Kind
@@ -72,15 +73,18 @@ async def handle_write_batch(
     stamped = process_stamper.stamp(batch, datetime.now(UTC))
     items, unencodable = await _items(stamped)
     try:
-        async with session_factory() as session, session.begin():
-            connection = await session.connection()
-            await connection.execute(sql.SET_CONSTRAINTS_IMMEDIATE)
-            limits = await _limits_of(connection)
-            written = await write_items(connection, None, items, limits, store_raw=store_raw)
-            letters = unencodable + written.letters
-            await insert_dead_letters(connection, None, letters)
-            arrival = arrival_of_batch(stamped)
-            await write_arrivals(connection, [] if arrival is None else [arrival])
+        async with session_factory() as session:
+            async with session.begin():
+                connection = await session.connection()
+                await connection.execute(sql.SET_CONSTRAINTS_IMMEDIATE)
+                limits = await _limits_of(connection)
+                written = await write_items(connection, None, items, limits, store_raw=store_raw)
+                letters = unencodable + written.letters
+                await insert_dead_letters(connection, None, letters)
+                arrival = arrival_of_batch(stamped)
+                await write_arrivals(connection, [] if arrival is None else [arrival])
+                reached("sink.before_direct_commit")
+            reached("sink.after_direct_commit")
     except Exception as error:
         # One class to retry on: SQLAlchemy has several for a lost connection, and
         # COPY, which goes past it, raises the driver's.

@@ -11,6 +11,7 @@ from typing import Protocol
 import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from ..schemas.kill_points import reached
 from .ledger import (
     LogIdentity,
     add_rows,
@@ -61,7 +62,7 @@ async def place_partitions(
     log_ends: LogEnds,
     identity: LogIdentity,
     options: PlacingOptions,
-    reached: Mapping[int, int] | None = None,
+    seen: Mapping[int, int] | None = None,
 ) -> Placed:
     """Place every partition of the log, in one transaction of its own.
 
@@ -73,7 +74,7 @@ async def place_partitions(
         log_ends: what Kafka says.
         identity: which log, with its partitions as they are now.
         options: what the operator allows.
-        reached: how far this process has seen the ledger of partitions that went
+        seen: how far this process has seen the ledger of partitions that went
             back under it.
 
     Raises:
@@ -85,46 +86,62 @@ async def place_partitions(
     # asked before the ledger and the log's ends after it, so that neither a group
     # ahead of the ledger nor a ledger ahead of the log is ever seen by mistake.
     committed = await log_ends.committed(partitions)
-    known = {p: _farthest(committed[p], (reached or {}).get(p)) for p in partitions}
-    async with engine.begin() as connection:
-        log_id = await register_log(connection, identity)
+    known = {p: _farthest(committed[p], (seen or {}).get(p)) for p in partitions}
+    async with engine.connect() as connection:
+        async with connection.begin():
+            placed = await _place(connection, log_ends, identity, options, known)
+            reached("sink.before_placing_commit")
+        reached("sink.after_placing_commit")
+    _report(placed.placements, committed)
+    return placed
+
+
+async def _place(
+    connection: AsyncConnection,
+    log_ends: LogEnds,
+    identity: LogIdentity,
+    options: PlacingOptions,
+    known: Mapping[int, int | None],
+) -> Placed:
+    """The transaction: rows where there are none, gaps moved over, a way back marked."""
+    partitions = range(identity.partition_count)
+    log_id = await register_log(connection, identity)
+    rows = await read_rows(connection, log_id)
+    ranges = await log_ends.ranges(partitions)
+    ends = {partition: log_range.end for partition, log_range in ranges.items()}
+    missing = {p: ranges[p] for p in partitions if p not in rows}
+    if missing:
+        # An explicit start is for the first time: partitions that are added later,
+        # and a database that lost its ledger, with the option still there, are
+        # read from their beginning.
+        first_time = not rows and not any(known.values())
+        start = options.start if first_time else None
+        starts = {
+            p: _start(p, log_range, start, accept_gap=options.accept_gap)
+            for p, log_range in missing.items()
+        }
+        # A partition that was added to this log is known from its first record.
+        new = {p for p in missing if rows and not known[p] and starts[p] == (0, None)}
+        valid_from = {p: 0 if p in new else end for p, end in ends.items()}
+        await add_rows(connection, log_id, starts, valid_from, first_time=not rows)
         rows = await read_rows(connection, log_id)
-        ranges = await log_ends.ranges(partitions)
-        ends = {partition: log_range.end for partition, log_range in ranges.items()}
-        missing = {p: ranges[p] for p in partitions if p not in rows}
-        if missing:
-            # An explicit start is for the first time: partitions that are added later,
-            # and a database that lost its ledger, with the option still there, are
-            # read from their beginning.
-            first_time = not rows and not any(known.values())
-            start = options.start if first_time else None
-            starts = {
-                p: _start(p, log_range, start, accept_gap=options.accept_gap)
-                for p, log_range in missing.items()
-            }
-            # A partition that was added to this log is known from its first record.
-            new = {p for p in missing if rows and not known[p] and starts[p] == (0, None)}
-            valid_from = {p: 0 if p in new else end for p, end in ends.items()}
-            await add_rows(connection, log_id, starts, valid_from, first_time=not rows)
-            rows = await read_rows(connection, log_id)
-        placements = {}
-        for partition in partitions:
-            placements[partition] = place(
-                rows[partition],
-                ranges[partition],
-                committed=known[partition],
-                accept_gap=options.accept_gap,
-            )
-            await _accept_gap(connection, log_id, partition, placements[partition].gap)
-        if any(placement.went_back for placement in placements.values()):
-            await mark_went_back(connection, log_id, ends)
-    _report(placements, committed)
+    placements = {}
+    for partition in partitions:
+        placements[partition] = place(
+            rows[partition],
+            ranges[partition],
+            committed=known[partition],
+            accept_gap=options.accept_gap,
+        )
+        await _accept_gap(connection, log_id, partition, placements[partition].gap)
+    if any(placement.went_back for placement in placements.values()):
+        await mark_went_back(connection, log_id, ends)
     return Placed(log_id, placements)
 
 
-def _farthest(committed: int | None, reached: int | None) -> int | None:
+def _farthest(committed: int | None, seen: int | None) -> int | None:
     """How far this database is known to have been; None where nothing is known."""
-    known = [offset for offset in (committed, reached) if offset is not None]
+    known = [offset for offset in (committed, seen) if offset is not None]
     return max(known, default=None)
 
 

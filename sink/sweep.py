@@ -7,6 +7,7 @@ from typing import Any
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from ..schemas.kill_points import reached
 from ..schemas.wire import Kind
 from . import sql
 from .database import LockWaits
@@ -51,16 +52,27 @@ async def sweep_pending(
         retention_seconds: of the log; None where it keeps records for ever.
         waits: is told which session may wait for another's locks.
     """
-    async with engine.begin() as connection, (waits or LockWaits()).around(connection):
-        applied = 0
-        for kind in Kind:
-            moved = await connection.execute(
-                sql.snapshot_statements(kind).sweep_pending, {"kind": kind.value}
-            )
-            applied += moved.rowcount
-        expired: Sequence[Any] = ()
-        if retention_seconds is not None:
-            expired = await _expire(connection, log_id, retention_seconds)
+    async with engine.connect() as connection:
+        async with connection.begin():
+            async with (waits or LockWaits()).around(connection):
+                swept = await _sweep(connection, log_id, retention_seconds)
+            reached("sink.before_pending_commit")
+        reached("sink.after_pending_commit")
+    return swept
+
+
+async def _sweep(
+    connection: AsyncConnection, log_id: int, retention_seconds: float | None
+) -> Swept:
+    applied = 0
+    for kind in Kind:
+        moved = await connection.execute(
+            sql.snapshot_statements(kind).sweep_pending, {"kind": kind.value}
+        )
+        applied += moved.rowcount
+    expired: Sequence[Any] = ()
+    if retention_seconds is not None:
+        expired = await _expire(connection, log_id, retention_seconds)
     return Swept(applied, len(expired))
 
 

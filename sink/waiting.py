@@ -13,6 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from ..schemas.codec import decode
 from ..schemas.errors import DecodeError
+from ..schemas.kill_points import reached
 from ..schemas.wire import Kind
 from . import sql
 from .checks import ColumnLimits
@@ -171,14 +172,17 @@ def _untold_page(limits: Mapping[Kind, ColumnLimits]) -> tuple[TextClause, int]:
 
 
 async def _expire(engine: AsyncEngine, ready: str, wait_seconds: float) -> int:
-    async with engine.begin() as connection:
-        if not (await connection.execute(_TRY_LOCK)).scalar_one():
-            return 0
-        # A parent that came a moment ago counts.
-        expired = await connection.execute(
-            text(_EXPIRE.format(ready=ready)), {"seconds": wait_seconds}
-        )
-        return expired.rowcount
+    async with engine.connect() as connection:
+        async with connection.begin():
+            if not (await connection.execute(_TRY_LOCK)).scalar_one():
+                return 0
+            # A parent that came a moment ago counts.
+            expired = await connection.execute(
+                text(_EXPIRE.format(ready=ready)), {"seconds": wait_seconds}
+            )
+            reached("sink.before_expiry_commit")
+        reached("sink.after_expiry_commit")
+    return expired.rowcount
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,23 +205,46 @@ class _Writing:
 
 async def _sweep_page(writing: _Writing, page: tuple[TextClause, int], swept: SweptLetters) -> bool:
     """Write one page in one transaction; whether there was any."""
-    statement, letters = page
-    async with writing.engine.begin() as connection, writing.waits.around(connection):
-        if not (await connection.execute(_TRY_LOCK)).scalar_one():
-            swept.elsewhere = True
-            return False
-        await connection.execute(sql.SET_CONSTRAINTS_IMMEDIATE)
-        found = await connection.execute(statement, writing.most(letters))
-        rows = (await connection.execute(_TAKE, {"ids": [row.id for row in found]})).all()
-        by_log: dict[int | None, list[Any]] = {}
-        for row in rows:
-            by_log.setdefault(row.log_id, []).append(row)
-        counted = SweptLetters()
-        for log_id, of_one_log in by_log.items():
-            await _write(connection, log_id, of_one_log, writing.limits, counted, writing.store_raw)
+    async with writing.engine.connect() as connection:
+        async with connection.begin():
+            async with writing.waits.around(connection):
+                counted = await _write_page(connection, writing, page)
+            reached("sink.before_letters_commit")
+        reached("sink.after_letters_commit")
+    if counted is None:
+        swept.elsewhere = True
+        return False
     swept.written += counted.written
     swept.refused += counted.refused
-    return bool(rows)
+    return counted.taken > 0
+
+
+async def _write_page(
+    connection: AsyncConnection, writing: _Writing, page: tuple[TextClause, int]
+) -> "_Counted | None":
+    """Write one page; None where another session holds the sweep's lock."""
+    statement, letters = page
+    if not (await connection.execute(_TRY_LOCK)).scalar_one():
+        return None
+    await connection.execute(sql.SET_CONSTRAINTS_IMMEDIATE)
+    found = await connection.execute(statement, writing.most(letters))
+    rows = (await connection.execute(_TAKE, {"ids": [row.id for row in found]})).all()
+    by_log: dict[int | None, list[Any]] = {}
+    for row in rows:
+        by_log.setdefault(row.log_id, []).append(row)
+    counted = _Counted(len(rows))
+    for log_id, of_one_log in by_log.items():
+        await _write(connection, log_id, of_one_log, writing.limits, counted, writing.store_raw)
+    return counted
+
+
+@dataclass(slots=True)
+class _Counted:
+    """What one page came to."""
+
+    taken: int
+    written: int = 0
+    refused: int = 0
 
 
 async def _write(
@@ -225,7 +252,7 @@ async def _write(
     log_id: int | None,
     rows: Sequence[Any],
     limits: Mapping[Kind, ColumnLimits],
-    counted: SweptLetters,
+    counted: _Counted,
     store_raw: bool,
 ) -> None:
     """Write the letters of one log and settle them."""
