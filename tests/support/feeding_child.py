@@ -57,6 +57,7 @@ class FeedingChild:
             "first": 0,
             "count": 10,
             "attempt_deadline_seconds": 10.0,
+            "database_url": None,
             **more,
         }
         environment: Mapping[str, str] = {**clean_environment(), "ODDSLOG_KILL_POINT": kill_point}
@@ -121,27 +122,49 @@ class FeedingChild:
 
 
 async def _main(asked: Mapping[str, Any]) -> None:
+    if asked["database_url"] is not None:
+        await _feed_database(asked)
+        return
     destination = KafkaDestination(
         asked["servers"],
         topic=asked["topic"],
         spool_dir=asked["spool_dir"],
         durability=asked["durability"],
     )
+    async with AsyncWriteQueue(
+        destination, attempt_deadline_seconds=asked["attempt_deadline_seconds"]
+    ) as writes:
+        _say("ready")
+        await _feed(writes, asked)
+        await destination.settle(BUDGET_SECONDS)
+    _say("end")
+
+
+async def _feed(writes: AsyncWriteQueue, asked: Mapping[str, Any]) -> None:
+    """Enqueue the batches, and say of each when its receipt has resolved."""
     waiting = set()
 
     async def say(receipt: Any, number: int) -> None:
         await receipt
         _say(f"ack {number}")
 
-    async with AsyncWriteQueue(
-        destination, attempt_deadline_seconds=asked["attempt_deadline_seconds"]
-    ) as writes:
-        _say("ready")
-        for number in range(asked["first"], asked["first"] + asked["count"]):
-            receipt = await writes.enqueue(batch_number(number))
-            waiting.add(asyncio.create_task(say(receipt, number)))
-        await asyncio.gather(*waiting)
-        await destination.settle(BUDGET_SECONDS)
+    for number in range(asked["first"], asked["first"] + asked["count"]):
+        receipt = await writes.enqueue(batch_number(number))
+        waiting.add(asyncio.create_task(say(receipt, number)))
+    await asyncio.gather(*waiting)
+
+
+async def _feed_database(asked: Mapping[str, Any]) -> None:
+    """The same without Kafka."""
+    from sqlalchemy.ext.asyncio import async_sessionmaker
+
+    from oddslog.sink import DatabaseDestination
+    from oddslog.sink.database import make_engine
+
+    engine = make_engine(asked["database_url"])
+    async with AsyncWriteQueue(DatabaseDestination(async_sessionmaker(engine))) as writes:
+        await _feed(writes, asked)
+    await engine.dispose()
     _say("end")
 
 
