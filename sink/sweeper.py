@@ -1,17 +1,16 @@
 """The sweeper: every few seconds, what polls alone do not mend."""
 
 import asyncio
-import time
 from collections.abc import Mapping
 
 import structlog
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from ..schemas.wire import Kind
+from .caught_up import CaughtUp
 from .checks import ColumnLimits
 from .classify import sqlstate_of
 from .database import LockWaits
-from .expiry import CaughtUpTime
 from .fencing import Fence
 from .halving import is_overload
 from .options import SinkOptions
@@ -52,7 +51,7 @@ class Sweeper:
         self._waits = waits
         self._fence = fence
         self._totals = totals
-        self._caught_up = CaughtUpTime(options.parent_wait_seconds)
+        self._caught_up = CaughtUp(engine, options.parent_wait_seconds, waits)
         self._divisor = 1  # of a page's size
         self._failures = 0
         self._prune_at = 0.0  # monotonic
@@ -65,9 +64,9 @@ class Sweeper:
         Raises:
             Whatever PostgreSQL raises, and TimeoutError.
         """
-        older_than_seconds = self._caught_up.look(time.monotonic(), caught_up=expire)
         retention_seconds = self._options.retention_seconds if expire else None
         async with asyncio.timeout(_PENDING_SECONDS):
+            older_than_seconds = await self._caught_up.look(log_id, caught_up=expire)
             pending = await sweep_pending(
                 self._engine, log_id, retention_seconds, waits=self._waits
             )

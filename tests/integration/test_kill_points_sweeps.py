@@ -31,6 +31,8 @@ from tests.support.sink_process import SinkProcess
 from tests.support.threads import run_apart
 
 SWEEP_POINTS = (
+    pytest.param("sink.before_caught_up_commit", marks=pytest.mark.faults),
+    "sink.after_caught_up_commit",
     "sink.before_pending_commit",
     "sink.after_pending_commit",
     "sink.before_letters_commit",  # the page with all that have their parent

@@ -1,6 +1,8 @@
 """The sweep of waiting letters: late parents are waited for, and their snapshots written."""
+# ruff: noqa: S608 - statements of the tests' own values
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Mapping
 from datetime import timedelta
 
@@ -12,6 +14,7 @@ from oddslog.deploy.compare import compare
 from oddslog.schemas import KafkaConnection
 from oddslog.schemas.codec import decode
 from oddslog.schemas.wire import Kind
+from oddslog.sink import expiry as expiry_module
 from oddslog.sink import service as service_module
 from oddslog.sink import waiting as waiting_module
 from oddslog.sink.checks import ColumnLimits
@@ -32,7 +35,7 @@ LATE = NOON + timedelta(hours=1)
 
 async def add(engine: AsyncEngine, table: str, *ids: int) -> None:
     """The scraper's own rows come."""
-    await execute(engine, f"INSERT INTO {table} VALUES {', '.join(f'({n})' for n in ids)}")  # noqa: S608
+    await execute(engine, f"INSERT INTO {table} VALUES {', '.join(f'({n})' for n in ids)}")
 
 
 async def statuses(engine: AsyncEngine) -> list[tuple[int, str, str]]:
@@ -331,3 +334,49 @@ async def test_a_sweep_that_is_too_much_is_logged_and_tried_in_smaller_pages(
     assert [(entry["doing"], entry["attempt"]) for entry in retried] == [("sweep", 1), ("sweep", 2)]
     assert {entry["sqlstate"] for entry in retried} == {"57014"}
     assert totals.retries == 2
+
+
+async def test_runs_until_caught_up_add_up_to_the_wait(
+    kafka: KafkaConnection,
+    topic: str,
+    parents_engine: AsyncEngine,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The caught-up time outlives the process; between two runs so much counts at most."""
+    engine = parents_engine
+    # Hours, beside which the test's own time is nothing.
+    monkeypatch.setattr(expiry_module, "_LONGEST_GAP_SECONDS", 6000.0)
+    await make_parents(engine, 1)
+    await produce(kafka, topic, [good(7)])
+
+    async def run() -> list[str]:
+        async with running(
+            kafka, topic, engine, until_caught_up=True, parent_wait_seconds=10_000.0
+        ) as sink:
+            await sink.task
+        return [status for _, status, _ in await statuses(engine)]
+
+    assert await run() == ["waiting"]
+    await let_pass(engine, 86_400)
+    assert await run() == ["waiting"]  # 6,000 s
+    await let_pass(engine, 2000)
+    assert await run() == ["waiting"]
+    await let_pass(engine, 3000)
+    assert await run() == ["dead"]
+
+
+async def let_pass(engine: AsyncEngine, seconds: int) -> None:
+    """All that is noted was so much sooner."""
+    name = "name LIKE 'caught_up_%'"
+    (value,) = [
+        row.value for row in await rows(engine, f"SELECT value FROM oddslog_meta WHERE {name}")
+    ]
+    sooner = {
+        "last": value["last"] - seconds,
+        "spans": [[start - seconds, end - seconds] for start, end in value["spans"]],
+    }
+    await execute(engine, f"UPDATE oddslog_meta SET value = '{json.dumps(sooner)}' WHERE {name}")
+    await execute(
+        engine,
+        f"UPDATE oddslog_dead_letters SET first_seen_at = first_seen_at - interval '{seconds} s'",
+    )

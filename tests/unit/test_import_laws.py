@@ -126,6 +126,7 @@ ADAPTERS: dict[str, set[str]] = {
         "deploy.torture.sessions",
         "sink.adopt",
         "sink.attempts",
+        "sink.caught_up",
         "sink.classify",
         "sink.database",
         "sink.dead_letters",
