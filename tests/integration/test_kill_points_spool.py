@@ -33,12 +33,12 @@ NOTE_POINTS = ("ingest.before_note_commit", "ingest.after_note_commit")
 LOST_POINTS = (
     "ingest.before_lost_mark",
     "ingest.after_lost_mark",
-    "ingest.before_note_commit",  # of the log
-    "ingest.after_note_commit",
+    pytest.param("ingest.before_note_commit", marks=pytest.mark.faults),  # of the log
+    pytest.param("ingest.after_note_commit", marks=pytest.mark.faults),
     "ingest.before_note_commit:2",  # of the database
-    "ingest.after_note_commit:2",
+    pytest.param("ingest.after_note_commit:2", marks=pytest.mark.faults),
     "ingest.before_spool_mark",
-    "ingest.after_spool_mark",
+    pytest.param("ingest.after_spool_mark", marks=pytest.mark.faults),
 )
 MARK_POINTS = ("ingest.before_spool_mark", "ingest.after_spool_mark")
 
@@ -232,6 +232,7 @@ async def test_killed_while_the_loss_of_the_database_is_noted(
     assert log in [path.read_bytes() for path in SpoolFiles(spool_dir).damaged()]
 
 
+@pytest.mark.faults
 @pytest.mark.parametrize("kill_point", NOTE_POINTS)
 async def test_killed_while_a_torn_log_is_noted(
     live: Live,
