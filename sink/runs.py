@@ -10,6 +10,7 @@ from typing import Any
 from sqlalchemy import TextClause, text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from ..schemas.kill_points import reached
 from .arrivals import Arrival, multirange
 from .run_states import ScrapeRun
 
@@ -165,11 +166,14 @@ async def prune_runs(engine: AsyncEngine, retention_seconds: float) -> int:
     """
     pruned = 0
     for _ in range(_MOST_PAGES):
-        async with engine.begin() as connection:
-            found = await connection.execute(
-                _PRUNE, {"seconds": retention_seconds, "runs": _PAGE_RUNS}
-            )
-            page: int = found.scalar_one()
+        async with engine.connect() as connection:
+            async with connection.begin():
+                found = await connection.execute(
+                    _PRUNE, {"seconds": retention_seconds, "runs": _PAGE_RUNS}
+                )
+                page: int = found.scalar_one()
+                reached("sink.before_prune_commit")
+            reached("sink.after_prune_commit")
         pruned += page
         if page < _PAGE_RUNS:
             break

@@ -1,6 +1,7 @@
 """The sweeper: every few seconds, what polls alone do not mend."""
 
 import asyncio
+import time
 from collections.abc import Mapping
 
 import structlog

@@ -41,6 +41,8 @@ SWEEP_POINTS = (
     pytest.param("sink.after_letters_commit:3", marks=pytest.mark.faults),
     "sink.before_expiry_commit",
     "sink.after_expiry_commit",
+    "sink.before_prune_commit",
+    "sink.after_prune_commit",
 )
 PLACING_POINTS = ("sink.before_placing_commit", "sink.after_placing_commit")
 GAP_POINTS = (
@@ -116,6 +118,13 @@ async def make_seed(servers: Servers, template: str, name: str) -> Seed:
             engine,
             "UPDATE oddslog_pending_confirmations SET created_at = now() - interval '1 year'"
             " WHERE event_id = 99",
+        )
+        await execute(
+            engine,
+            "INSERT INTO oddslog_run_batches (run_id, batch_id, log_partition, fragment_count,"
+            " fragments, first_at, last_at) SELECT n, gen_random_uuid(), 0, 1, '{[0,1)}',"
+            " now() - interval '1 year', now() - interval '1 day' * n"
+            " FROM unnest('{1,365}'::int[]) AS n",
         )
         waiting = {letter.event_id for letter in await letters(engine)}
         assert waiting == {4, 5, 6, 7, 8, 9}
@@ -212,6 +221,9 @@ async def test_killed_in_the_sweep(
         (99, "dead", "unknown_snapshot"),
     ]
     assert await one(seeded, "SELECT count(*) FROM oddslog_pending_confirmations") == 0
+    # The run of a day ago stays, that of a year ago is forgotten.
+    runs = await rows(seeded, "SELECT DISTINCT run_id FROM oddslog_run_batches WHERE run_id > 0")
+    assert [row.run_id for row in runs] == [1]
 
 
 @pytest.mark.parametrize("kill_point", PLACING_POINTS)
