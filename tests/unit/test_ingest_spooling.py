@@ -338,7 +338,7 @@ async def test_a_topic_that_is_missing_lets_go_of_the_spool(
 ) -> None:
     """Or the next start would find it in use."""
 
-    async def missing(*_: object) -> TopicFacts:
+    async def missing(*_: object, **__: object) -> TopicFacts:
         raise ConfigurationError("topic is not there")
 
     queue = AsyncWriteQueue(KafkaDestination("localhost:9092", spool_dir=tmp_path))
