@@ -182,6 +182,13 @@ class Settings(BaseSettings):
         description="After how many seconds without a sign of life a member of the group counts as"
         " dead, and its partitions go to others.",
     )
+    rebalance_timeout_seconds: float = Field(
+        60.0,
+        ge=1.0,
+        le=1800.0,
+        description="How long a rebalance waits for a member's running transaction. A member that"
+        " stands still for longer in a transaction has its backend ended where others wait for it.",
+    )
     raw_response: RawResponse = Field(
         "database",
         description="Where raw responses are kept: `database` (in the snapshot's row, and in the"

@@ -7,8 +7,8 @@ from .placing import PlacingOptions
 
 __all__ = ["SinkOptions"]
 
-# What the revoke callback leaves of the rebalance time-out for the group itself.
-_REVOKE_MARGIN_SECONDS = 15.0
+# What the revoke callback takes of the rebalance time-out; the rest is the group's own.
+_REVOKE_SHARE = 0.75
 _LEAST_REVOKE_SECONDS = 0.5
 
 
@@ -33,4 +33,4 @@ class SinkOptions:
     @property
     def revoke_seconds(self) -> float:
         """How long a revocation may wait for the transaction in hand."""
-        return max(_LEAST_REVOKE_SECONDS, self.rebalance_timeout_seconds - _REVOKE_MARGIN_SECONDS)
+        return max(_LEAST_REVOKE_SECONDS, self.rebalance_timeout_seconds * _REVOKE_SHARE)

@@ -95,6 +95,7 @@ def sink(
         store_raw=run.settings.raw_response == "database",
         parent_wait_seconds=run.settings.parent_wait_seconds,
         run_retention_seconds=run.settings.run_retention_seconds,
+        rebalance_timeout_seconds=run.settings.rebalance_timeout_seconds,
         accept_poison=tuple(accept_poison or ()),
         until_caught_up=until_caught_up,
         placing=PlacingOptions(accept_gap, None if start_from is None else start_from.value),

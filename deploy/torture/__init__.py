@@ -1,9 +1,11 @@
 """The torture kit: feed and sinks under faults by seed, and the conservation check.
 
-    schedule  which fault, when, to whom        load     what is fed
-    proxy     the network between               journal  what was acknowledged
-    members   the child processes               feeder   the one that feeds
-    faults    doing them                        check    what must be true afterwards
+    schedule  which fault, when, to whom        load      what is fed
+    proxy     the network between               lateness  which parents come late or never
+    members   the child processes               parents   making them
+    faults    doing them                        feeder    the process that feeds
+    sessions  those inside PostgreSQL           journal   what was acknowledged
+    guard     what is left after SIGKILL        check     what must be true afterwards
 
 `kit` puts them together. Importing this package loads nothing.
 """

@@ -14,10 +14,15 @@ __all__ = ["Cast"]
 
 # Short, so that the partitions of a member that is gone are soon another's.
 _SESSION_TIMEOUT_SECONDS = 4.0
+# Short, so that a member that stands still for longer is a zombie.
+REBALANCE_TIMEOUT_SECONDS = 10.0
 # Small, so that there are many transactions to hit.
 _POLL_RECORDS = 60
 _BATCHES_A_SECOND = 4.0
 _CATCH_UP_SECONDS = 600.0
+# A snapshot whose parent never comes still waits when everything is over.
+_PARENT_WAIT_SECONDS = 86400.0
+_FENCED = b'"zombie_terminated"'
 
 
 class Cast:
@@ -64,6 +69,12 @@ class Cast:
         """The most memory that a sink took."""
         peaks = [seat.member.peak_bytes for seat in self.sinks]
         return max((peak for peak in peaks if peak is not None), default=None)
+
+    @property
+    def fenced(self) -> int:
+        """How many backends of zombies the sinks have ended, as they logged it."""
+        logs = (self._folder / f"{seat.member.name}.log" for seat in self.sinks)
+        return sum(log.read_bytes().count(_FENCED) for log in logs if log.exists())
 
     def targets(self) -> Targets:
         """What the faults may break."""
@@ -129,6 +140,8 @@ class Cast:
             "database_schema": settings.database_schema,
             "security_protocol": settings.security_protocol,
             "session_timeout_seconds": str(_SESSION_TIMEOUT_SECONDS),
+            "rebalance_timeout_seconds": str(REBALANCE_TIMEOUT_SECONDS),
+            "parent_wait_seconds": str(_PARENT_WAIT_SECONDS),
             "poll_records": str(_POLL_RECORDS),
             "raw_response": "database",
             "http_address": "off",

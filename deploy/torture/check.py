@@ -1,7 +1,9 @@
 """The conservation check: what was acknowledged is in the tables, and nothing else.
 
 Worked out from the journal and the seed. A batch that was enqueued and never
-acknowledged may be there, whole or in part, and then as it was fed.
+acknowledged may be there, whole or in part, and then as it was fed. A snapshot whose
+parent came late was written by a poll or by the sweep, and its letter says so; one
+whose parent never came is waiting.
 """
 
 from collections import Counter
@@ -21,6 +23,7 @@ from ..compare import Comparison, SnapshotId, compare, snapshots_by_id
 from ..kafka import LogState
 from ..signals import interruptible
 from .journal import Journal, read_journals
+from .lateness import Family
 from .load import batches, garbage_key
 
 __all__ = ["Conservation", "check_conserved"]
@@ -33,13 +36,48 @@ _LEDGER = text(
     "SELECT partition, next_offset, snapshots_total, markets_total, dead_letters_total"
     " FROM oddslog_ledger"
 )
+# The sweep wrote those rows, and counts them in no total: the letter has the row's source.
+_IS_SWEPT = (
+    "EXISTS (SELECT FROM oddslog_dead_letters AS d WHERE d.status = 'written'"
+    " AND (d.log_id, d.log_partition, d.log_offset) = (s.log_id, s.log_partition, s.log_offset))"
+)
+_SNAPSHOTS = "(SELECT count(*) FROM {table} AS s WHERE {condition})"
+_MARKETS = (
+    "(SELECT count(*) FROM {markets} AS m WHERE NOT EXISTS"
+    " (SELECT FROM {table} AS s WHERE s.id = m.snapshot_id AND {condition}))"
+)
+_TABLES = {
+    "betpawa": ("odds_snapshots", "market_odds", "event_id", "bookmaker_id"),
+    "competitor": (
+        "competitor_odds_snapshots",
+        "competitor_market_odds",
+        "competitor_event_id",
+        "0",
+    ),
+}
+
+
+def _sum(template: str, condition: str) -> str:
+    return " + ".join(
+        template.format(table=table, markets=markets, condition=condition)
+        for table, markets, _, _ in _TABLES.values()
+    )
+
+
+_SWEPT = text(f"SELECT {_sum(_SNAPSHOTS, _IS_SWEPT)}")
 _COUNTS = {
-    "snapshots_total": "(SELECT count(*) FROM odds_snapshots)"
-    " + (SELECT count(*) FROM competitor_odds_snapshots)",
-    "markets_total": "(SELECT count(*) FROM market_odds)"
-    " + (SELECT count(*) FROM competitor_market_odds)",
+    "snapshots_total": _sum(_SNAPSHOTS, f"NOT {_IS_SWEPT}"),
+    "markets_total": _sum(_MARKETS, _IS_SWEPT),
     "dead_letters_total": "(SELECT count(*) FROM oddslog_dead_letters)",
 }
+# Which of these snapshots have no row.
+_ROWLESS = """
+    SELECT u.event_id, u.bookmaker_id, u.captured_at
+    FROM unnest(CAST(:event_ids AS int[]), CAST(:bookmaker_ids AS int[]),
+                CAST(:captured_ats AS timestamptz[])) AS u(event_id, bookmaker_id, captured_at)
+    WHERE NOT EXISTS (SELECT FROM {table} AS s WHERE s.{event} = u.event_id
+                      AND {bookmaker} = u.bookmaker_id AND s.captured_at = u.captured_at)
+"""
 
 
 @dataclass(slots=True)
@@ -47,14 +85,17 @@ class Conservation:
     """What the check came to.
 
     `missing`, `duplicates`, `different` and `unexpected` count snapshots and
-    confirmations as `Comparison` does, and dead letters; `unequal_counts` are
-    the figures in which ledger, log and tables do not agree.
+    confirmations as `Comparison` does, and letters; `unequal_counts` are the
+    figures in which ledger, log and tables do not agree. `swept` are the rows that
+    the sweep wrote, `waiting` the letters whose parent never came.
     """
 
     compared: Comparison
     acknowledged: int = 0
     unknown: int = 0
     dead_letters: int = 0
+    swept: int = 0
+    waiting: int = 0
     missing: int = 0
     duplicates: int = 0
     unexpected: int = 0
@@ -76,6 +117,8 @@ class Conservation:
             "markets": self.compared.markets,
             "confirmations": self.compared.confirmations,
             "dead_letters": self.dead_letters,
+            "swept": self.swept,
+            "waiting": self.waiting,
             "missing": self.compared.missing + self.missing,
             "duplicates": self.compared.duplicates + self.duplicates,
             "different": self.compared.different,
@@ -113,55 +156,97 @@ class _Fed:
         self.unknown: list[WriteBatch] = []
         self.poisoned: set[SnapshotId] = set()
         self.maybe_poisoned: set[SnapshotId] = set()
+        self.orphaned: set[SnapshotId] = set()
+        self.maybe_orphaned: set[SnapshotId] = set()
+        self.late: set[SnapshotId] = set()
         self.garbage = {garbage_key(name) for name in journal.garbage}
         self.maybe_garbage = {garbage_key(name) for name in journal.unknown_garbage}
 
     def acknowledged(self) -> Iterator[WriteBatch]:
-        """The acknowledged batches, without what is poisoned."""
+        """The acknowledged batches, without what never gets into the tables."""
         sure = self._journal.acknowledged
         last: dict[int, int] = {}
         for name in (*sure, *self._journal.unknown):
             last[name.life] = max(name.number, last.get(name.life, 0))
         for life in sorted(last):
+            family = Family(self._seed, life)
             for fed in islice(batches(self._seed, life), last[life] + 1):
+                if fed.id not in sure and fed.id not in self._journal.unknown:
+                    continue
                 poisoned = {key for key, _ in snapshots_by_id(fed.poisoned)}
+                orphaned = {key for key, _ in snapshots_by_id(fed.orphaned)}
+                self.late |= {key for key, one in snapshots_by_id(fed.good) if family.waits(one)}
                 if fed.id in sure:
                     self.poisoned |= poisoned
+                    self.orphaned |= orphaned
                     yield fed.good
-                elif fed.id in self._journal.unknown:
+                else:
                     self.maybe_poisoned |= poisoned
+                    self.maybe_orphaned |= orphaned
                     self.unknown.append(fed.good)
+
+    def letters(self) -> dict[tuple[str, str], set[SnapshotId | bytes]]:
+        """By status and reason: what letters may be of."""
+        return {
+            ("dead", "poison"): {*self.poisoned, *self.maybe_poisoned},
+            ("dead", "undecodable"): {*self.garbage, *self.maybe_garbage},
+            ("waiting", "missing_parent"): {*self.orphaned, *self.maybe_orphaned},
+            ("written", "missing_parent"): {*self.late},
+        }
 
 
 async def _check_letters(connection: AsyncConnection, fed: _Fed, result: Conservation) -> None:
     sources: Counter[tuple[int, int, int]] = Counter()
     found: set[SnapshotId | bytes] = set()
+    written: set[SnapshotId] = set()
+    allowed = fed.letters()
     for letter in await connection.execute(_LETTERS):
         result.dead_letters += 1
+        result.waiting += letter.status == "waiting"
         sources[letter.log_partition, letter.log_offset, letter.item] += 1
         names = _names(letter)
-        if names and names <= (fed.poisoned | fed.maybe_poisoned | fed.garbage | fed.maybe_garbage):
-            found |= names
-        else:
+        if not names or not names <= allowed.get((letter.status, letter.reason), set()):
             result.unexpected += 1
-            _note(result, f"unexpected dead letter {letter.id}: {letter.reason} {names}")
+            told = f"{letter.status}, {letter.reason}"
+            _note(result, f"unexpected dead letter {letter.id}: {told} {names}")
+        elif letter.status == "written":
+            written |= {name for name in names if not isinstance(name, bytes)}
+        else:
+            found |= names
     for source, letters in sources.items():
         if letters > 1:
             result.duplicates += letters - 1
             _note(result, f"{letters} dead letters of one source {source}")
-    for name in (fed.poisoned | fed.garbage) - found:
+    for name in (fed.poisoned | fed.garbage | fed.orphaned) - found:
         result.missing += 1
         _note(result, f"missing dead letter: {name!r}")
+    await _check_written(connection, written, result)
+
+
+async def _check_written(
+    connection: AsyncConnection, written: set[SnapshotId], result: Conservation
+) -> None:
+    """What a letter calls written has its row, also where nobody knows whether it was fed."""
+    for kind, (table, _, event, bookmaker) in _TABLES.items():
+        keys = sorted(key for key in written if key[0] == kind)
+        rowless = await connection.execute(
+            text(_ROWLESS.format(table=table, event=event, bookmaker=bookmaker)),
+            {
+                "event_ids": [key[1] for key in keys],
+                "bookmaker_ids": [key[2] for key in keys],
+                "captured_ats": [key[3] for key in keys],
+            },
+        )
+        for row in rowless:
+            result.missing += 1
+            _note(result, f"missing: {kind} {tuple(row)}, whose dead letter says written")
+    result.swept = (await connection.execute(_SWEPT)).scalar_one()
 
 
 def _names(letter: Any) -> set[SnapshotId | bytes]:
-    """Which poisoned snapshot or garbage a letter is of; nothing where it is neither."""
-    if letter.status != "dead":
-        return set()
+    """Which snapshots or garbage a letter is of; nothing where nobody can tell."""
     if letter.reason == "undecodable":
         return {bytes(letter.record_key or b"")}
-    if letter.reason != "poison":
-        return set()
     try:
         held = decode(letter.value)
     except DecodeError:
@@ -187,6 +272,7 @@ async def _check_counts(connection: AsyncConnection, log: LogState, result: Cons
         if counted != total:
             result.unequal_counts.append(
                 f"{name} of the ledger is {total}, the tables have {counted}"
+                " (without what the sweep wrote)"
             )
 
 

@@ -15,7 +15,7 @@ from ..stack import LocalStack
 from .members import Member
 from .proxy import Proxy
 from .schedule import Fault, Step
-from .sessions import lock_table, terminate_backend
+from .sessions import does_zombie_block, lock_table, terminate_backend
 
 __all__ = ["Faults", "Seat", "Targets"]
 
@@ -56,11 +56,20 @@ class Targets:
 
 
 class Faults:
-    """Injects steps and counts what really happened, by kind."""
+    """Injects steps and counts what really happened, by kind.
+
+    Attributes:
+        over: to be set when the time of the faults is over: what has not begun to
+            last by then does not begin any more.
+        unfenced: how many sinks that stood still were never ended by those that
+            waited for their locks.
+    """
 
     def __init__(self, targets: Targets, counts: Counter[str]) -> None:
         self._targets = targets
         self._counts = counts
+        self.over = asyncio.Event()
+        self.unfenced = 0
         self._kafka_lock = asyncio.Lock()
         self._postgres_lock = asyncio.Lock()
         self._ways: dict[Fault, Callable[[Step, Seat], Awaitable[bool]]] = {
@@ -69,6 +78,7 @@ class Faults:
             Fault.SINK_STOPPED: self._stop,
             Fault.SINK_FROZEN: self._freeze,
             Fault.SINK_FROZEN_AT_POINT: self._freeze_at,
+            Fault.SINK_FROZEN_LONG: self._freeze_at,
             Fault.FEEDER_KILLED: self._kill,
             Fault.FEEDER_KILLED_AT_POINT: self._kill_at,
             Fault.FEEDER_STOPPED: self._stop,
@@ -130,7 +140,12 @@ class Faults:
             for _ in range(_LOOKS):
                 if seat.member.stopped:
                     await asyncio.sleep(step.seconds)
+                    if step.fault is Fault.SINK_FROZEN_LONG:
+                        url = self._targets.database_url
+                        self.unfenced += await does_zombie_block(url)
                     return True
+                if self.over.is_set():
+                    break
                 await asyncio.sleep(_LOOK_SECONDS)
             seat.member.calm()
             return False

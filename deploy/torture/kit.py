@@ -2,9 +2,10 @@
 
 1. servers, a topic and a database of its own; a proxy before each server for each
    process
-2. a feeder and the sinks, started again whenever they end; faults by seed
-3. the faults end: the feeder drains, the sinks must catch up by themselves, are
-   stopped, and one more runs `--until-caught-up`
+2. a feeder and the sinks, started again whenever they end; faults by seed; some
+   rows that snapshots refer to come late, and some never
+3. the faults end: the feeder drains, the last rows come, the sinks must catch up by
+   themselves, are stopped, and one more runs `--until-caught-up`
 4. the conservation check
 """
 
@@ -30,6 +31,7 @@ from .cast import Cast
 from .check import check_conserved
 from .faults import Faults
 from .guard import Guard, guarding
+from .parents import LateParents, make_parents
 from .place import Ground, Place
 from .result import Plan, Progress, TortureResult
 from .schedule import Surroundings, steps
@@ -41,6 +43,8 @@ _TICK_SECONDS = 0.5
 _LAG_EVERY_SECONDS = 2.0
 # A rebalance may take a minute; without any progress for longer, they are stuck.
 _STUCK_SECONDS = 120.0
+# Each of them may have had its reason: who was to end it was cut off, or stood still too.
+_UNFENCED = 2
 # More of them tell nothing new.
 _MOST_FINDINGS = 5
 
@@ -106,6 +110,7 @@ class _Kit:
             self._belongings = belongings
             await belongings.make()
             async with open_engine(belongings.settings, "torture") as engine:
+                await make_parents(engine)
                 await migrate(engine)
                 await refuse_some(engine)
                 cast = Cast(
@@ -113,7 +118,8 @@ class _Kit:
                 )
                 out.note(f"A feeder, {plan.sinks} sinks, faults for {plan.minutes:g} minutes")
                 started = time.monotonic()
-                await _flat(self._storm(engine, cast))
+                parents = LateParents(engine, self._folder, plan.seed)
+                await _flat(self._storm(engine, cast, parents))
                 seconds = time.monotonic() - started
                 with out.busy("Catching up with one sink"):
                     await cast.catch_up()
@@ -127,6 +133,8 @@ class _Kit:
             conserved,
             self._progress,
             cast.restarts,
+            len(parents.inserted),
+            cast.fenced,
             cast.peak_bytes,
             place.left_out(),
             self._folder,
@@ -154,19 +162,22 @@ class _Kit:
                 f" {self._folder / 'stack'}"
             )
 
-    async def _storm(self, engine: AsyncEngine, cast: Cast) -> None:
+    async def _storm(self, engine: AsyncEngine, cast: Cast, parents: LateParents) -> None:
         """Steps 2 and 3 up to the sinks' end."""
         async with asyncio.TaskGroup() as group:
             for member in cast.members:
                 group.create_task(member.keep(), name=f"torture-{member.name}")
             watching = [
                 group.create_task(self._watch(cast), name="torture-watch"),
-                group.create_task(self._watch_lag(engine), name="torture-lag"),
+                group.create_task(self._watch_lag(engine, parents), name="torture-lag"),
             ]
+            coming = group.create_task(parents.run(), name="torture-parents")
             await self._inject(group, cast)
             cast.calm()
             await cast.feeder.member.stop()
             await cast.drain_spool()
+            coming.cancel()
+            await parents.finish()
             await self._wait_level()
             await asyncio.gather(*(seat.member.stop() for seat in cast.sinks))
             for task in watching:
@@ -194,27 +205,37 @@ class _Kit:
                 running.add(task)
                 task.add_done_callback(running.discard)
         self._progress.phase = "the last faults end"
+        faults.over.set()
         if running:
             await asyncio.wait(running)
+        if faults.unfenced >= _UNFENCED and not cast.fenced:
+            self._progress.find(
+                f"{faults.unfenced} sinks stood still in mid-transaction and kept others waiting,"
+                " and no backend was ended"
+            )
         self._progress.lag_at_end = self._progress.lag_last_seen
 
     async def _wait_level(self) -> None:
-        """Wait until the sinks have written everything; a finding where they are stuck."""
+        """Wait until the sinks have written everything; a finding where they are stuck.
+
+        Everything: the log up to its end, and the letters whose parent has come.
+        """
         progress = self._progress
         progress.phase = "catching up"
         since = time.monotonic()
         best: int | None = None
         while True:
             await asyncio.sleep(_TICK_SECONDS)
-            lag = progress.lag_records if progress.lag_seen_at > since else None
-            if lag == 0:
+            left = progress.left_to_write if progress.lag_seen_at > since else None
+            if left == 0:
                 return
-            if lag is not None and (best is None or lag < best):
-                best, since = lag, progress.lag_seen_at
+            if left is not None and (best is None or left < best):
+                best, since = left, progress.lag_seen_at
             elif time.monotonic() - since > _STUCK_SECONDS:
                 progress.find(
-                    f"the sinks are stuck: {best} records behind, no progress in"
-                    f" {_STUCK_SECONDS:.0f} s without faults"
+                    f"the sinks are stuck: {progress.lag_last_seen} records behind,"
+                    f" {progress.letters_to_sweep} letters wait though their parent has come, no"
+                    f" progress in {_STUCK_SECONDS:.0f} s without faults"
                 )
                 return
 
@@ -226,12 +247,13 @@ class _Kit:
                     member.look_after(time.monotonic())
                 await asyncio.sleep(_TICK_SECONDS)
 
-    async def _watch_lag(self, engine: AsyncEngine) -> None:
+    async def _watch_lag(self, engine: AsyncEngine, parents: LateParents) -> None:
         assert self._belongings is not None  # noqa: S101 - they were made
         while True:
             asked_at = time.monotonic()
             lag = await records_to_read(engine, self._belongings.settings)
-            self._progress.see_lag(lag, asked_at)
+            # After the lag: what a record leaves behind is there before its offset is.
+            self._progress.see_lag(lag, await parents.letters_to_sweep(), asked_at)
             await asyncio.sleep(_LAG_EVERY_SECONDS)
 
 

@@ -1,9 +1,9 @@
 """What is fed under torture: made by seed, so that it is known afterwards. Pure.
 
 A feeder that is killed is started again as its next *life*. All lives feed the same
-events at times of their own. The batch of a life and a number is always the same;
-some hold snapshots that the tables must refuse, and some are followed by a record
-that nobody can decode.
+events at times of their own, but for a few that each has for itself (`lateness`).
+The batch of a life and a number is always the same; some hold snapshots that the
+tables must refuse, and some are followed by a record that nobody can decode.
 """
 
 import uuid
@@ -20,15 +20,16 @@ from ...schemas.codec import EventWrites, encode
 from ...schemas.framing import frame
 from ...schemas.records import CompetitorSnapshotWriteData, SnapshotWriteData, WriteBatch
 from ...schemas.wire import Kind
+from .lateness import BATCH_EVENTS, CYCLES, EVENTS, FIRST_RUN, Family
 
-__all__ = ["REFUSED", "BatchId", "FedBatch", "batch_of", "batches", "garbage_key"]
+__all__ = ["REFUSED", "REFUSED_RUN", "BatchId", "FedBatch", "batch_of", "batches", "garbage_key"]
 
 REFUSED = "refused"
-"""A handicap type, and (as -13) a scrape run, that the kit's tables refuse by a constraint."""
+"""A handicap type that the kit's tables refuse by a constraint."""
 
-_EVENTS = 48
-_BATCH_EVENTS = 8
-_CYCLES = 10_000
+REFUSED_RUN = -13
+"""And a scrape run."""
+
 _LIFE = timedelta(days=10)  # more than the cycles of a life take, a minute each
 _FIRST = datetime(2026, 1, 1, tzinfo=UTC)
 _POISONED_BATCHES = 0.12  # with one of 24 snapshots of each kind: about 1 in 100
@@ -53,8 +54,9 @@ class FedBatch:
     Attributes:
         id: which one.
         batch: as it is enqueued.
-        good: the same without its poisoned snapshots.
-        poisoned: only those.
+        good: the same without the snapshots that never get into the tables.
+        poisoned: only those of them that the tables refuse.
+        orphaned: only those whose parent never comes.
         garbage: bytes of a record to be sent behind it, None for most.
     """
 
@@ -62,22 +64,25 @@ class FedBatch:
     batch: WriteBatch
     good: WriteBatch
     poisoned: WriteBatch
+    orphaned: WriteBatch
     garbage: bytes | None
 
 
 def batches(seed: int, life: int) -> Iterator[FedBatch]:
     """The batches of a life, in order."""
     settings = SimulateSettings(
-        events=_EVENTS,
-        cycles=_CYCLES,
+        events=EVENTS,
+        cycles=CYCLES,
         changed_share=0.4,
         raw_response_bytes=600,
         seed=seed,
-        batch_events=_BATCH_EVENTS,
+        batch_events=BATCH_EVENTS,
         started_at=_FIRST + life * _LIFE,
+        first_run_id=FIRST_RUN,
     )
+    family = Family(seed, life)
     for number, batch in enumerate(simulate(settings)):
-        yield _fed(seed, BatchId(life, number), batch)
+        yield _fed(seed, BatchId(life, number), family.rename(batch), family)
 
 
 def batch_of(seed: int, wanted: BatchId) -> FedBatch:
@@ -90,36 +95,49 @@ def garbage_key(of: BatchId) -> bytes:
     return b"torture:%d:%d" % of
 
 
-def _fed(seed: int, name: BatchId, batch: WriteBatch) -> FedBatch:
+def _fed(seed: int, name: BatchId, batch: WriteBatch, family: Family) -> FedBatch:
     chance = Random(f"torture/{seed}/{name.life}/{name.number}")  # noqa: S311 - no secret
     betpawa = [_smaller(one, chance) for one in batch.changed_betpawa]
     competitor = [_smaller(one, chance) for one in batch.changed_competitor]
-    bad_betpawa = _some(len(betpawa), chance)
-    bad_competitor = _some(len(competitor), chance)
+    # What waits for ever is never tried by the tables that would refuse it.
+    lost_betpawa = {n for n, one in enumerate(betpawa) if family.waits_for_ever(one)}
+    lost_competitor = {n for n, one in enumerate(competitor) if family.waits_for_ever(one)}
+    bad_betpawa = _some(len(betpawa), chance) - lost_betpawa
+    bad_competitor = _some(len(competitor), chance) - lost_competitor
     for number in bad_betpawa:
         betpawa[number] = _poisoned(betpawa[number], chance)
     for number in bad_competitor:
         competitor[number] = _poisoned(competitor[number], chance)
     garbage = _garbage(chance) if chance.random() < _GARBAGE_BATCHES else None
+    whole = replace(batch, changed_betpawa=tuple(betpawa), changed_competitor=tuple(competitor))
     return FedBatch(
         name,
-        replace(batch, changed_betpawa=tuple(betpawa), changed_competitor=tuple(competitor)),
-        replace(
-            batch,
-            changed_betpawa=tuple(s for n, s in enumerate(betpawa) if n not in bad_betpawa),
-            changed_competitor=tuple(
-                s for n, s in enumerate(competitor) if n not in bad_competitor
-            ),
+        whole,
+        _only(
+            whole,
+            set(range(len(betpawa))) - bad_betpawa - lost_betpawa,
+            set(range(len(competitor))) - bad_competitor - lost_competitor,
         ),
-        replace(
-            batch,
-            changed_betpawa=tuple(betpawa[n] for n in bad_betpawa),
-            changed_competitor=tuple(competitor[n] for n in bad_competitor),
-            unchanged_betpawa=(),
-            unchanged_competitor=(),
-        ),
+        _bare(_only(whole, bad_betpawa, bad_competitor)),
+        _bare(_only(whole, lost_betpawa, lost_competitor)),
         garbage,
     )
+
+
+def _only(batch: WriteBatch, betpawa: set[int], competitor: set[int]) -> WriteBatch:
+    """The batch with only these of its snapshots."""
+    return replace(
+        batch,
+        changed_betpawa=tuple(s for n, s in enumerate(batch.changed_betpawa) if n in betpawa),
+        changed_competitor=tuple(
+            s for n, s in enumerate(batch.changed_competitor) if n in competitor
+        ),
+    )
+
+
+def _bare(batch: WriteBatch) -> WriteBatch:
+    """The batch without its confirmations."""
+    return replace(batch, unchanged_betpawa=(), unchanged_competitor=())
 
 
 def _smaller(snapshot: _Snapshot, chance: Random) -> _Snapshot:
@@ -130,10 +148,10 @@ def _smaller(snapshot: _Snapshot, chance: Random) -> _Snapshot:
     return replace(snapshot, markets=snapshot.markets[:count])
 
 
-def _some(count: int, chance: Random) -> list[int]:
+def _some(count: int, chance: Random) -> set[int]:
     """Which of so many are poisoned: mostly none."""
     drawn = chance.random()
-    return [chance.randrange(count)] if count and drawn < _POISONED_BATCHES / 2 else []
+    return {chance.randrange(count)} if count and drawn < _POISONED_BATCHES / 2 else set()
 
 
 def _poisoned(snapshot: _Snapshot, chance: Random) -> _Snapshot:
@@ -142,7 +160,7 @@ def _poisoned(snapshot: _Snapshot, chance: Random) -> _Snapshot:
     if way == 0:
         return replace(snapshot, scrape_run_id=2**31 + 13)
     if way == 1:
-        return replace(snapshot, scrape_run_id=-13)
+        return replace(snapshot, scrape_run_id=REFUSED_RUN)
     if not snapshot.markets:
         return replace(snapshot, scrape_run_id=2**31)
     bad: int = chance.randrange(len(snapshot.markets))

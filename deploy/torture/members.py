@@ -22,7 +22,7 @@ _RESTART_SECONDS = 0.2
 # Twice what a stop should take; Kubernetes kills after 30 s.
 _STOP_SECONDS = 60.0
 # Longer than any freeze of the schedule.
-_MOST_STOPPED_SECONDS = 12.0
+_MOST_STOPPED_SECONDS = 40.0
 _TAIL_BYTES = 4096
 _TAIL_LINES = 12
 _HAS_PROC = Path("/proc/self/status").exists()

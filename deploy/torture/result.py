@@ -33,6 +33,7 @@ class Progress:
         lag_last_seen: the last that could be told, and
         lag_seen_at: when that was asked for, on the monotonic clock.
         lag_at_end: what had been seen last when the faults ended.
+        letters_to_sweep: that wait for a parent which comes; None where nobody can tell.
     """
 
     faults: Counter[str] = field(default_factory=Counter)
@@ -43,16 +44,27 @@ class Progress:
     lag_last_seen: int | None = None
     lag_seen_at: float = 0.0
     lag_at_end: int | None = None
+    letters_to_sweep: int | None = None
 
     def find(self, finding: str) -> None:
         """Keep a finding."""
         self.findings.append(finding)
 
-    def see_lag(self, lag_records: int | None, asked_at: float) -> None:
+    def see_lag(
+        self, lag_records: int | None, letters_to_sweep: int | None, asked_at: float
+    ) -> None:
         """Note the lag as it was told; None where a server did not answer."""
         self.lag_records = lag_records
+        self.letters_to_sweep = letters_to_sweep
         if lag_records is not None:
             self.lag_last_seen, self.lag_seen_at = lag_records, asked_at
+
+    @property
+    def left_to_write(self) -> int | None:
+        """Records and letters; None where a server did not answer."""
+        if self.lag_records is None or self.letters_to_sweep is None:
+            return None
+        return self.lag_records + self.letters_to_sweep
 
     def seconds_left(self) -> float:
         """Of the faults."""
@@ -64,7 +76,8 @@ class Progress:
         phase = self.phase or f"{minutes}:{seconds:02} left"
         lag = "unknown" if self.lag_records is None else f"{self.lag_records:,} records"
         found = f", {len(self.findings)} findings" if self.findings else ""
-        return f"torture: {phase}, {self.faults.total():,} faults, lag {lag}{found}"
+        waiting = f", {self.letters_to_sweep:,} letters wait" if self.letters_to_sweep else ""
+        return f"torture: {phase}, {self.faults.total():,} faults, lag {lag}{waiting}{found}"
 
 
 @dataclass(frozen=True)
@@ -76,6 +89,8 @@ class TortureResult:
     conserved: Conservation
     progress: Progress
     restarts: int
+    late_parents: int
+    fenced: int
     sink_peak_bytes: int | None
     left_out: list[str]
     folder: Path
@@ -99,7 +114,9 @@ class TortureResult:
             "faults": dict(sorted(self.progress.faults.items())),
             "faults_total": self.progress.faults.total(),
             "restarts": self.restarts,
+            "fenced": self.fenced,
             "lag_records_at_end": self.progress.lag_at_end,
+            "late_parents": self.late_parents,
             **self.conserved.as_json(),
             "sink_peak_bytes": self.sink_peak_bytes,
             "left_out": self.left_out,

@@ -10,7 +10,15 @@ from dataclasses import dataclass
 from enum import StrEnum
 from random import Random
 
-__all__ = ["FEEDER_POINTS", "SINK_POINTS", "Fault", "Step", "Surroundings", "steps"]
+__all__ = [
+    "FEEDER_POINTS",
+    "LOCKED_POINTS",
+    "SINK_POINTS",
+    "Fault",
+    "Step",
+    "Surroundings",
+    "steps",
+]
 
 SINK_POINTS = (
     "sink.before_copy",
@@ -21,6 +29,8 @@ SINK_POINTS = (
     "sink.before_offsets",
     "sink.after_offsets",
 )
+# There the ledger's rows are locked: what stands still there keeps others waiting.
+LOCKED_POINTS = SINK_POINTS[:4]
 FEEDER_POINTS = (
     "ingest.before_send",
     "ingest.after_send",
@@ -40,6 +50,7 @@ class Fault(StrEnum):
     SINK_STOPPED = "sink_stopped"
     SINK_FROZEN = "sink_frozen"
     SINK_FROZEN_AT_POINT = "sink_frozen_at_point"
+    SINK_FROZEN_LONG = "sink_frozen_long"
     FEEDER_KILLED = "feeder_killed"
     FEEDER_KILLED_AT_POINT = "feeder_killed_at_point"
     FEEDER_STOPPED = "feeder_stopped"
@@ -67,6 +78,7 @@ _DECK = {
     Fault.SINK_STOPPED: 2,
     Fault.SINK_FROZEN: 2,
     Fault.SINK_FROZEN_AT_POINT: 2,
+    Fault.SINK_FROZEN_LONG: 2,
     Fault.FEEDER_KILLED: 2,
     Fault.FEEDER_KILLED_AT_POINT: 2,
     Fault.FEEDER_STOPPED: 1,
@@ -100,14 +112,20 @@ _OF_FEEDER = {
     Fault.FEEDER_FROZEN,
 }
 
-_FREEZING = {Fault.SINK_FROZEN, Fault.SINK_FROZEN_AT_POINT, Fault.FEEDER_FROZEN}
-
 # 10 minutes at a mean of 1.1 s are about 550 steps; some find nothing to break.
 _PAUSE_SECONDS = (0.5, 1.7)
 # Some outlast the group's session (4 s), some do not.
 _SECONDS = (0.5, 6.0)
 # A frozen sink holds its locks until it wakes up.
 _FROZEN_SECONDS = (3.0, 8.0)
+# Until the others end its backend: longer than the rebalance time-out (10 s) and a look.
+_FROZEN_LONG_SECONDS = (20.0, 30.0)
+_LASTING = {
+    Fault.SINK_FROZEN: _FROZEN_SECONDS,
+    Fault.SINK_FROZEN_AT_POINT: _FROZEN_SECONDS,
+    Fault.SINK_FROZEN_LONG: _FROZEN_LONG_SECONDS,
+    Fault.FEEDER_FROZEN: _FROZEN_SECONDS,
+}
 _DELAY_SECONDS = (0.01, 0.3)
 _TABLES = ("odds_snapshots", "market_odds", "competitor_odds_snapshots", "oddslog_ledger")
 # Of PostgreSQL: at once, immediate, fast, and smart (which waits for its clients).
@@ -173,7 +191,7 @@ def _step(chance: Random, fault: Fault, sinks: int) -> Step:
     pause = chance.uniform(*_PAUSE_SECONDS)
     seat = chance.randrange(sinks)
     to_feeder = chance.random() < 1 / (sinks + 1)
-    seconds = chance.uniform(*(_FROZEN_SECONDS if fault in _FREEZING else _SECONDS))
+    seconds = chance.uniform(*_LASTING.get(fault, _SECONDS))
     detail = _detail(fault, chance.random())
     count = chance.choice((1, 1, 1, 2, 4))
     delay = chance.uniform(*_DELAY_SECONDS)
@@ -186,6 +204,7 @@ def _detail(fault: Fault, drawn: float) -> str:
     choices = {
         Fault.SINK_KILLED_AT_POINT: SINK_POINTS,
         Fault.SINK_FROZEN_AT_POINT: SINK_POINTS,
+        Fault.SINK_FROZEN_LONG: LOCKED_POINTS,
         Fault.FEEDER_KILLED_AT_POINT: FEEDER_POINTS,
         Fault.TABLE_LOCKED: _TABLES,
         Fault.KAFKA_RESTARTED: _KAFKA_SIGNALS,

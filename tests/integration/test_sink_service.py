@@ -147,7 +147,7 @@ async def test_a_rebalance_cancels_a_transaction_that_takes_too_long(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Rolled back; the next owner writes it, once."""
-    monkeypatch.setattr(options_module, "_REVOKE_MARGIN_SECONDS", REBALANCE_TIMEOUT_SECONDS - 0.5)
+    monkeypatch.setattr(options_module, "_REVOKE_SHARE", 0.5 / REBALANCE_TIMEOUT_SECONDS)
     async with running(kafka, topic, engine) as first:
         await first.until_placed(3)
         async with second_engine.connect() as keeper, keeper.begin():

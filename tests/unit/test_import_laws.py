@@ -22,6 +22,7 @@ MOST_LINES = 400
 
 # No aiokafka, no SQLAlchemy, no clock, no files: decisions, testable as they are.
 PURE = {
+    "deploy.torture.lateness",
     "deploy.torture.load",
     "deploy.torture.schedule",
     "schemas.backoff",
@@ -123,6 +124,7 @@ ADAPTERS: dict[str, set[str]] = {
         "deploy.sinking",
         "deploy.torture.check",
         "deploy.torture.kit",
+        "deploy.torture.parents",
         "deploy.torture.sessions",
         "sink.adopt",
         "sink.attempts",
