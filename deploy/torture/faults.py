@@ -78,7 +78,7 @@ class Faults:
             Fault.SINK_STOPPED: self._stop,
             Fault.SINK_FROZEN: self._freeze,
             Fault.SINK_FROZEN_AT_POINT: self._freeze_at,
-            Fault.SINK_FROZEN_LONG: self._freeze_at,
+            Fault.SINK_FROZEN_LONG: self._freeze_long,
             Fault.FEEDER_KILLED: self._kill,
             Fault.FEEDER_KILLED_AT_POINT: self._kill_at,
             Fault.FEEDER_STOPPED: self._stop,
@@ -99,14 +99,16 @@ class Faults:
             Fault.POSTGRES_RESTARTED: self._restart_postgres,
         }
 
-    async def inject(self, step: Step) -> None:
-        """Do it and take it back; counted where there was something to break.
+    async def inject(self, step: Step) -> bool:
+        """Do it and take it back; counted, and true, where there was something to break.
 
         Raises:
             OddslogError: a server that was taken down does not come up again.
         """
-        if await self._ways[step.fault](step, self._targets.seat(step.seat)):
+        done = await self._ways[step.fault](step, self._targets.seat(step.seat))
+        if done:
             self._counts[step.fault.value] += 1
+        return done
 
     # Processes.
 
@@ -140,9 +142,6 @@ class Faults:
             for _ in range(_LOOKS):
                 if seat.member.stopped:
                     await asyncio.sleep(step.seconds)
-                    if step.fault is Fault.SINK_FROZEN_LONG:
-                        url = self._targets.database_url
-                        self.unfenced += await does_zombie_block(url)
                     return True
                 if self.over.is_set():
                     break
@@ -150,6 +149,26 @@ class Faults:
             seat.member.calm()
             return False
         finally:
+            seat.member.wake()
+
+    async def _freeze_long(self, step: Step, seat: Seat) -> bool:
+        """It stops in mid-transaction, for so long that others must end its backend."""
+        proxy = seat.postgres
+        if proxy is None:
+            return False
+        hold = proxy.hold_at(step.detail.encode(), lambda: _stop(seat.member))
+        try:
+            for _ in range(_LOOKS):
+                if hold.happened.is_set():
+                    await asyncio.sleep(step.seconds)
+                    self.unfenced += await does_zombie_block(self._targets.database_url)
+                    return True
+                if self.over.is_set():
+                    break
+                await asyncio.sleep(_LOOK_SECONDS)
+            return False
+        finally:
+            proxy.release(hold)
             seat.member.wake()
 
     # The network.
@@ -248,6 +267,10 @@ async def _again(stop: Callable[[], None], start: Callable[[], None], step: Step
         await asyncio.to_thread(start)
     except OddslogError:
         await asyncio.to_thread(start)
+
+
+def _stop(member: Member) -> None:
+    member.send(signal.SIGSTOP)
 
 
 def _proxy(step: Step, seat: Seat) -> Proxy | None:

@@ -15,7 +15,7 @@ import tempfile
 import time
 from collections.abc import Coroutine
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -34,7 +34,7 @@ from .guard import Guard, guarding
 from .parents import LateParents, make_parents
 from .place import Ground, Place
 from .result import Plan, Progress, TortureResult
-from .schedule import Surroundings, steps
+from .schedule import Step, Surroundings, steps
 from .sessions import refuse_some
 
 __all__ = ["torture"]
@@ -200,14 +200,14 @@ class _Kit:
                 await asyncio.sleep(min(left, step.pause_seconds))
                 if left <= step.pause_seconds or len(self._progress.findings) >= _MOST_FINDINGS:
                     break
-                log.write(f"{time.monotonic() - began:8.2f} s  {step}\n")
-                task = group.create_task(faults.inject(step), name=f"torture-{step.fault}")
+                work = _inject(faults, step, began, log)
+                task = group.create_task(work, name=f"torture-{step.fault}")
                 running.add(task)
                 task.add_done_callback(running.discard)
-        self._progress.phase = "the last faults end"
-        faults.over.set()
-        if running:
-            await asyncio.wait(running)
+            self._progress.phase = "the last faults end"
+            faults.over.set()
+            if running:
+                await asyncio.wait(running)
         if faults.unfenced >= _UNFENCED and not cast.fenced:
             self._progress.find(
                 f"{faults.unfenced} sinks stood still in mid-transaction and kept others waiting,"
@@ -255,6 +255,12 @@ class _Kit:
             # After the lag: what a record leaves behind is there before its offset is.
             self._progress.see_lag(lag, await parents.letters_to_sweep(), asked_at)
             await asyncio.sleep(_LAG_EVERY_SECONDS)
+
+
+async def _inject(faults: Faults, step: Step, began: float, log: TextIO) -> None:
+    log.write(f"{time.monotonic() - began:8.2f} s  {step}\n")
+    if await faults.inject(step):
+        log.write(f"{time.monotonic() - began:8.2f} s      done: {step.fault}\n")
 
 
 async def _flat(work: Coroutine[Any, Any, None]) -> None:

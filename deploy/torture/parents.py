@@ -83,7 +83,9 @@ class LateParents:
             if classify(error) is not ErrorClass.TRANSIENT:
                 raise
             return None
-        return sum(row.letters for row in rows if not self._is_orphaned(row.kind, row.event_id))
+        return sum(
+            int(row.letters) for row in rows if not self._is_orphaned(row.kind, row.event_id)
+        )
 
     def _is_orphaned(self, kind: str, event_id: int) -> bool:
         table = "events" if kind == Kind.BETPAWA.value else "competitor_events"

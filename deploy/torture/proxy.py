@@ -7,6 +7,7 @@
         proxy.stall()                   # nothing passes any more; proxy.flow() goes on
         proxy.delay_seconds = 0.2       # each piece of bytes comes that much later
         lost = proxy.cut_at(b"COMMIT")  # forwarded, and the connection cut with the reply
+        held = proxy.hold_at(b"COMMIT", freeze)  # not forwarded, freeze() called, until release()
 
 Everything runs in the caller's own event loop; nothing is left when the block ends.
 """
@@ -19,7 +20,7 @@ from contextlib import suppress
 from types import TracebackType
 from urllib.parse import urlsplit
 
-__all__ = ["Cut", "Proxy"]
+__all__ = ["Cut", "Hold", "Proxy"]
 
 _PIECE_BYTES = 65536
 
@@ -32,6 +33,21 @@ class Cut:
         self.forward = forward
         self.times = times
         self.happened = asyncio.Event()
+
+
+class Hold:
+    """A hold that waits for its bytes; `happened` is set with it."""
+
+    def __init__(self, marker: bytes, then: Callable[[], None]) -> None:
+        self.marker = marker
+        self.then = then
+        self.happened = asyncio.Event()
+        self.released = asyncio.Event()
+
+    def is_for(self, piece: bytes) -> bool:
+        """Whether these are its bytes; only the first time."""
+        waits = not self.happened.is_set() and not self.released.is_set()
+        return waits and self.marker in piece
 
 
 class _Pipe:
@@ -64,6 +80,7 @@ class Proxy:
         self._flowing = asyncio.Event()
         self._flowing.set()
         self._cuts: list[Cut] = []
+        self._holds: list[Hold] = []
         self.refuse = False
         self.delay_seconds = 0.0
         self.accepted = 0
@@ -143,12 +160,31 @@ class Proxy:
         if cut in self._cuts:
             self._cuts.remove(cut)
 
+    def hold_at(self, marker: bytes, then: Callable[[], None]) -> Hold:
+        """Keep these bytes of a client (in one piece) back, and what it sends after them.
+
+        Args:
+            marker: the bytes.
+            then: is called when they are there.
+        """
+        hold = Hold(marker, then)
+        self._holds.append(hold)
+        return hold
+
+    def release(self, hold: Hold) -> None:
+        """Forward what was kept back; wait no longer where nothing was."""
+        hold.released.set()
+        if hold in self._holds:
+            self._holds.remove(hold)
+
     def calm(self) -> None:
         """Misbehave in no way any more."""
         self.refuse = False
         self.delay_seconds = 0.0
         for cut in list(self._cuts):
             self.disarm(cut)
+        for hold in list(self._holds):
+            self.release(hold)
         self.flow()
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -194,11 +230,21 @@ class Proxy:
                 if self.delay_seconds:
                     await asyncio.sleep(self.delay_seconds)
                 await self._flowing.wait()
+                if target is pipe.server:
+                    await self._keep_back(piece)
                 if not seen(pipe, piece):
                     pipe.reset()
                     return
                 target.write(piece)
                 await target.drain()
+
+    async def _keep_back(self, piece: bytes) -> None:
+        for hold in self._holds:
+            if hold.is_for(piece):
+                hold.happened.set()
+                hold.then()
+                await hold.released.wait()
+                return
 
     def _seen_request(self, pipe: _Pipe, piece: bytes) -> bool:
         for cut in self._cuts:

@@ -12,7 +12,7 @@ from random import Random
 
 __all__ = [
     "FEEDER_POINTS",
-    "LOCKED_POINTS",
+    "LOCKED_MARKERS",
     "SINK_POINTS",
     "Fault",
     "Step",
@@ -29,8 +29,9 @@ SINK_POINTS = (
     "sink.before_offsets",
     "sink.after_offsets",
 )
-# There the ledger's rows are locked: what stands still there keeps others waiting.
-LOCKED_POINTS = SINK_POINTS[:4]
+LOCKED_MARKERS = ("PGCOPY", "PGCOPY", "COMMIT;")
+"""What a sink is about to send when the ledger's rows are locked."""
+
 FEEDER_POINTS = (
     "ingest.before_send",
     "ingest.after_send",
@@ -78,7 +79,7 @@ _DECK = {
     Fault.SINK_STOPPED: 2,
     Fault.SINK_FROZEN: 2,
     Fault.SINK_FROZEN_AT_POINT: 2,
-    Fault.SINK_FROZEN_LONG: 2,
+    Fault.SINK_FROZEN_LONG: 3,
     Fault.FEEDER_KILLED: 2,
     Fault.FEEDER_KILLED_AT_POINT: 2,
     Fault.FEEDER_STOPPED: 1,
@@ -156,7 +157,7 @@ class Step:
         fault: what is done.
         seat: to which sink; -1 is the feeder.
         seconds: for how long, where it lasts.
-        detail: a kill point, a table or a signal's name, where one is needed.
+        detail: a kill point, bytes, a table or a signal's name, where one is needed.
         count: the how-manieth coming to the kill point.
         delay_seconds: of each piece of bytes, where they are delayed.
     """
@@ -204,7 +205,7 @@ def _detail(fault: Fault, drawn: float) -> str:
     choices = {
         Fault.SINK_KILLED_AT_POINT: SINK_POINTS,
         Fault.SINK_FROZEN_AT_POINT: SINK_POINTS,
-        Fault.SINK_FROZEN_LONG: LOCKED_POINTS,
+        Fault.SINK_FROZEN_LONG: LOCKED_MARKERS,
         Fault.FEEDER_KILLED_AT_POINT: FEEDER_POINTS,
         Fault.TABLE_LOCKED: _TABLES,
         Fault.KAFKA_RESTARTED: _KAFKA_SIGNALS,

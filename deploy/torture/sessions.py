@@ -15,11 +15,12 @@ from .load import REFUSED, REFUSED_RUN
 
 __all__ = ["does_zombie_block", "lock_table", "refuse_some", "terminate_backend"]
 
-# Rather one that is in a transaction.
+# Rather one that is in a transaction; what has stood still for longer is for the sinks to end.
 _TERMINATE = text(
     "SELECT pg_terminate_backend(pid) FROM (SELECT pid FROM pg_stat_activity"
     " WHERE datname = current_database() AND application_name = 'oddslog sink'"
-    " AND pid <> pg_backend_pid()"
+    " AND pid <> pg_backend_pid() AND NOT (xact_start IS NOT NULL AND wait_event_type = 'Client'"
+    " AND state_change < clock_timestamp() - interval '3 s')"
     " ORDER BY state NOT LIKE 'idle in transaction%' AND state <> 'active', random() LIMIT 1) AS s"
 )
 # A sink that has waited for its client for longer than the rebalance time-out and a few
