@@ -1,6 +1,7 @@
 """The conservation check itself: it finds each kind of damage, and nothing where there is none."""
 # ruff: noqa: S608 - the damage is ours
 
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -14,15 +15,23 @@ from oddslog.deploy.kafka import LogState, read_log
 from oddslog.deploy.stack import Servers
 from oddslog.deploy.torture.check import Conservation, check_conserved
 from oddslog.deploy.torture.journal import Did, JournalWriter
+from oddslog.deploy.torture.lateness import Family
 from oddslog.deploy.torture.load import FedBatch, batches, garbage_key
-from oddslog.deploy.torture.sessions import lock_table, refuse_some, terminate_backend
+from oddslog.deploy.torture.parents import LateParents, make_parents
+from oddslog.deploy.torture.sessions import (
+    does_zombie_block,
+    lock_table,
+    refuse_some,
+    terminate_backend,
+)
 from oddslog.schemas import KafkaConnection, WriteBatch
 from oddslog.schemas.records import SnapshotKey
+from oddslog.sink import migrate
 from oddslog.sink.database import make_engine
 from tests.fixtures.servers import create_database, drop_database
 from tests.fixtures.sinks import Feed, RunSink
 
-SEED = 5
+SEED = 6
 # Batches of which nobody knows whether they arrived: one did, one in part, one not.
 ARRIVED, IN_PART, LOST = 30, 31, 32
 COUNT = 33
@@ -47,6 +56,19 @@ class Fed:
         return await self.check()
 
 
+@pytest.fixture
+async def engine(servers: Servers, new_name: str) -> AsyncIterator[AsyncEngine]:
+    """On a database as the kit makes it."""
+    name = f"{new_name}_torture"
+    engine = make_engine(await create_database(servers, name))
+    await make_parents(engine)
+    await migrate(engine)
+    await refuse_some(engine)
+    yield engine
+    await engine.dispose()
+    await drop_database(servers, name)
+
+
 @pytest.fixture(name="fed")
 async def fed_database(
     tmp_path: Path,
@@ -56,8 +78,10 @@ async def fed_database(
     kafka: KafkaConnection,
     topic: str,
 ) -> Fed:
-    """Some batches as a feeder leaves them that was killed, all written by a sink."""
-    await refuse_some(engine)
+    """Some batches as a feeder leaves them that was killed, all written by a sink.
+
+    The late parents came after its first run; the second has only to sweep.
+    """
     made = list(islice(batches(SEED, 0), COUNT))
     with JournalWriter(tmp_path, 0) as journal:
         for one in made:
@@ -71,6 +95,11 @@ async def fed_database(
                 await send_garbage(kafka, topic, one)
                 journal.note(Did.GARBAGE_ACKNOWLEDGED, one.id)
     await run_sink()
+    parents = LateParents(engine, tmp_path, SEED)
+    await parents.finish()
+    assert await parents.letters_to_sweep()
+    await run_sink()
+    assert await parents.letters_to_sweep() == 0
     return Fed(made, tmp_path, await read_log(kafka, topic, topic), engine)
 
 
@@ -99,7 +128,7 @@ async def send_garbage(kafka: KafkaConnection, topic: str, one: FedBatch) -> Non
 
 
 async def test_nothing_is_found_where_nothing_is_wrong(fed: Fed) -> None:
-    """Poison and garbage are dead letters, the unknown may be there or not."""
+    """Poison and garbage are dead letters, orphans wait, the unknown may be there or not."""
     result = await fed.check()
     assert result.first_difference is None
     figures = result.as_json()
@@ -107,12 +136,37 @@ async def test_nothing_is_found_where_nothing_is_wrong(fed: Fed) -> None:
     assert figures["batches_unknown"] == 3
     assert figures["snapshots"] > 300
     assert figures["confirmations"] > 100
-    assert figures["dead_letters"] >= 3
+    assert figures["swept"] > 50
+    assert figures["waiting"] >= 3
+    assert figures["dead_letters"] >= 3 + figures["swept"] + figures["waiting"]
     for name in ("missing", "duplicates", "different", "unexpected"):
         assert figures[name] == 0, name
+    await check_the_unknown(fed)
+
+
+async def check_the_unknown(fed: Fed) -> None:
+    """An unknown batch may be there or not; something else may not."""
+    family = Family(SEED, 0)
+    first = next(one for one in fed.batches[ARRIVED].good.changed_betpawa if not family.waits(one))
+    assert first.captured_at is not None
+    key = SnapshotKey(first.event_id, first.bookmaker_id, first.captured_at)
+    where = f"WHERE event_id = {key.event_id} AND captured_at = '{key.captured_at.isoformat()}'"
+    result = await fed.damage(f"UPDATE odds_snapshots SET scrape_run_id = 5 {where}")
+    assert result.as_json()["different"] == 1
+    result = await fed.damage(
+        f"DELETE FROM market_odds WHERE snapshot_id = (SELECT id FROM odds_snapshots {where})",
+        f"DELETE FROM odds_snapshots {where}",
+    )
+    assert result.as_json()["missing"] == result.as_json()["different"] == 0
 
 
 ONE = "(SELECT min(id) FROM odds_snapshots)"
+# Of the batches after those that were acknowledged: the last cycle's.
+SWEPT_UNKNOWN = (
+    "SELECT s.id FROM odds_snapshots AS s JOIN oddslog_dead_letters AS d"
+    " USING (log_id, log_partition, log_offset) WHERE d.status = 'written'"
+    f" AND s.captured_at >= timestamptz '2026-01-01 00:0{ARRIVED // 6}:00+00'"
+)
 DAMAGES: dict[str, tuple[list[str], str, str]] = {
     "a snapshot lost": (
         [
@@ -192,6 +246,47 @@ DAMAGES: dict[str, tuple[list[str], str, str]] = {
         "missing",
         "missing dead letter",
     ),
+    "a swept snapshot lost, of which nobody knows whether it was fed": (
+        [
+            f"CREATE TEMP TABLE lost AS {SWEPT_UNKNOWN}",
+            "DELETE FROM market_odds WHERE snapshot_id IN (SELECT id FROM lost)",
+            "DELETE FROM odds_snapshots WHERE id IN (SELECT id FROM lost)",
+        ],
+        "missing",
+        "whose dead letter says written",
+    ),
+    "a letter that waits, though its snapshot was written": (
+        [
+            "UPDATE oddslog_dead_letters SET status = 'waiting' WHERE id ="
+            " (SELECT min(id) FROM oddslog_dead_letters WHERE status = 'written')"
+        ],
+        "unexpected",
+        "unexpected dead letter",
+    ),
+    "the letter of an orphan lost": (
+        [
+            "DELETE FROM oddslog_dead_letters WHERE id ="
+            " (SELECT min(id) FROM oddslog_dead_letters WHERE status = 'waiting')"
+        ],
+        "missing",
+        "missing dead letter",
+    ),
+    "an orphan that is dead": (
+        [
+            "UPDATE oddslog_dead_letters SET status = 'dead' WHERE id ="
+            " (SELECT min(id) FROM oddslog_dead_letters WHERE status = 'waiting')"
+        ],
+        "missing",
+        "unexpected dead letter",
+    ),
+    "an orphan that was written": (
+        [
+            "UPDATE oddslog_dead_letters SET status = 'written' WHERE id ="
+            " (SELECT min(id) FROM oddslog_dead_letters WHERE status = 'waiting')"
+        ],
+        "missing",
+        "unexpected dead letter",
+    ),
     "a good snapshot as a dead letter": (
         [
             "INSERT INTO oddslog_dead_letters (status, reason, message, value, item, log_partition,"
@@ -209,7 +304,8 @@ async def test_each_damage_is_found(fed: Fed, servers: Servers, new_name: str) -
     """And counted under its name; each in a copy of its own."""
     await fed.engine.dispose()  # nobody may be connected to what is copied
     for name, (statements, figure, words) in DAMAGES.items():
-        engine = make_engine(await create_database(servers, f"{new_name}_copy", new_name))
+        url = await create_database(servers, f"{new_name}_copy", f"{new_name}_torture")
+        engine = make_engine(url)
         try:
             result = await Fed(fed.batches, fed.folder, fed.log, engine).damage(*statements)
         finally:
@@ -233,25 +329,13 @@ async def test_ledger_and_log_have_to_agree(fed: Fed) -> None:
     assert (await fed.damage(back)).first_difference is None
 
 
-async def test_an_unknown_batch_must_be_as_it_was_fed(fed: Fed) -> None:
-    """It may be there or not; something else may not."""
-    first = fed.batches[ARRIVED].good.changed_betpawa[0]
-    assert first.captured_at is not None
-    key = SnapshotKey(first.event_id, first.bookmaker_id, first.captured_at)
-    where = f"WHERE event_id = {key.event_id} AND captured_at = '{key.captured_at.isoformat()}'"
-    result = await fed.damage(f"UPDATE odds_snapshots SET scrape_run_id = 5 {where}")
-    assert result.as_json()["different"] == 1
-    result = await fed.damage(
-        f"DELETE FROM market_odds WHERE snapshot_id = (SELECT id FROM odds_snapshots {where})",
-        f"DELETE FROM odds_snapshots {where}",
-    )
-    assert result.as_json()["missing"] == result.as_json()["different"] == 0
-
-
 async def test_faults_inside_postgresql_are_no_errors_where_there_is_nothing_to_break(
-    engine: AsyncEngine, database_url: str
+    engine: AsyncEngine,
 ) -> None:
     """No sink to end; a table that is locked is free again afterwards."""
+    database_url = engine.url.render_as_string(hide_password=False)
+    assert not await does_zombie_block(database_url)
+    assert not await does_zombie_block("postgresql://nobody:x@127.0.0.1:1/none")
     assert not await terminate_backend(database_url)
     assert await lock_table(database_url, "odds_snapshots", 0.01)
     assert not await terminate_backend("postgresql://nobody:x@127.0.0.1:1/none")

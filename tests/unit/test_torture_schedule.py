@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from oddslog.deploy.torture.cast import REBALANCE_TIMEOUT_SECONDS
 from oddslog.deploy.torture.schedule import (
     FEEDER_POINTS,
     SINK_POINTS,
@@ -38,7 +39,7 @@ def test_every_kind_occurs_in_ten_minutes(seed: int) -> None:
     counts = Counter(step.fault for step in first(TEN_MINUTES, seed))
     assert set(counts) == set(Fault)
     assert min(counts.values()) >= 5
-    assert {step.fault for step in first(51, seed)} == set(Fault)
+    assert {step.fault for step in first(54, seed)} == set(Fault)
 
 
 def test_ten_minutes_are_hundreds_of_faults() -> None:
@@ -55,6 +56,7 @@ def test_every_sink_and_every_detail_is_hit() -> None:
     assert details[Fault.FEEDER_KILLED_AT_POINT] == set(FEEDER_POINTS)
     assert details[Fault.KAFKA_RESTARTED] == {"SIGKILL", "SIGTERM"}
     assert details[Fault.POSTGRES_RESTARTED] == {"SIGKILL", "SIGQUIT", "SIGINT", "SIGTERM"}
+    assert details[Fault.SINK_FROZEN_LONG] == {"PGCOPY", "COMMIT;"}
     assert len(details[Fault.TABLE_LOCKED]) == 4
     assert details[Fault.KAFKA_CUT] == {""}
     assert {s.seat for s in all_steps if s.fault is Fault.KAFKA_STALLED} == {-1, 0, 1, 2}
@@ -66,6 +68,13 @@ def test_a_frozen_process_wakes_up_while_the_others_wait_for_its_locks() -> None
     """Locks are waited for 30 s."""
     frozen = [s for s in first(TEN_MINUTES) if s.fault in (Fault.SINK_FROZEN, Fault.FEEDER_FROZEN)]
     assert all(3 <= step.seconds <= 8 for step in frozen)
+
+
+def test_some_stand_still_until_they_are_zombies() -> None:
+    """Longer than the torture's rebalance time-out, with what the others need to notice."""
+    frozen = [s for s in first(TEN_MINUTES) if s.fault is Fault.SINK_FROZEN_LONG]
+    assert len(frozen) > 20
+    assert all(2 * REBALANCE_TIMEOUT_SECONDS <= step.seconds <= 30 for step in frozen)
 
 
 def test_what_is_not_ours_is_left_alone() -> None:
