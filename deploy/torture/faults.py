@@ -23,6 +23,7 @@ _COMMIT_SECONDS = 10.0
 # For how long a sink that was armed is watched: whether it has come to its point.
 _LOOK_SECONDS = 0.1
 _LOOKS = 200
+_MOST_LOOKS = 600  # where nothing is broken before it comes there
 
 
 @dataclass(frozen=True)
@@ -70,8 +71,9 @@ class Faults:
         self._counts = counts
         self.over = asyncio.Event()
         self.unfenced = 0
-        self._kafka_lock = asyncio.Lock()
-        self._postgres_lock = asyncio.Lock()
+        # One at a time: the stack starts and stops one, and the other would stay away
+        # until that is done.
+        self._restarting = asyncio.Lock()
         self._ways: dict[Fault, Callable[[Step, Seat], Awaitable[bool]]] = {
             Fault.SINK_KILLED: self._kill,
             Fault.SINK_KILLED_AT_POINT: self._kill_at,
@@ -158,7 +160,7 @@ class Faults:
             return False
         hold = proxy.hold_at(step.detail.encode(), lambda: _stop(seat.member))
         try:
-            for _ in range(_LOOKS):
+            for _ in range(_MOST_LOOKS):
                 if hold.happened.is_set():
                     await asyncio.sleep(step.seconds)
                     self.unfenced += await does_zombie_block(self._targets.database_url)
@@ -240,9 +242,9 @@ class Faults:
 
     async def _restart_kafka(self, step: Step, _seat: Seat) -> bool:
         stack = self._targets.stack
-        if stack is None or self._kafka_lock.locked():
+        if stack is None or self._restarting.locked():
             return False
-        async with self._kafka_lock:
+        async with self._restarting:
             await _again(
                 lambda: stack.stop_kafka(signal.Signals[step.detail]), stack.start_kafka, step
             )
@@ -250,9 +252,9 @@ class Faults:
 
     async def _restart_postgres(self, step: Step, _seat: Seat) -> bool:
         stack = self._targets.stack
-        if stack is None or self._postgres_lock.locked():
+        if stack is None or self._restarting.locked():
             return False
-        async with self._postgres_lock:
+        async with self._restarting:
             await _again(
                 lambda: stack.stop_postgres(signal.Signals[step.detail]), stack.start_postgres, step
             )
