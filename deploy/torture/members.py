@@ -13,12 +13,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ...schemas.errors import UnreachableError
 from ...schemas.kill_points import ENVIRONMENT_NAME
 from ..stack.processes import is_stopped
 
 __all__ = ["Member", "Program", "run_once", "unexplained"]
 
 _RESTART_SECONDS = 0.2
+# A server that is away comes back sooner where nobody takes its processor.
+_AWAY_RESTART_SECONDS = 2.0
 # Twice what a stop should take; Kubernetes kills after 30 s.
 _STOP_SECONDS = 60.0
 # Longer than any freeze of the schedule.
@@ -54,7 +57,7 @@ def unexplained(code: int, asked: set[signal.Signals], *, armed: bool, at_work: 
     if signal.SIGTERM in asked and code in (0, 128 + signal.SIGTERM, -signal.SIGTERM):
         return None
     # A server that is away at the start is said by exit code 3; later it is waited for.
-    if code == 3 and not at_work:
+    if code == UnreachableError.exit_code and not at_work:
         return None
     return f"ended with exit code {code}"
 
@@ -106,9 +109,11 @@ class Member:
             while self._wanted:
                 process = await self._start()
                 await process.wait()
-                self._judge(process.returncode or 0)
+                code = process.returncode or 0
+                self._judge(code)
                 if self._wanted:
-                    await asyncio.sleep(_RESTART_SECONDS)
+                    away = code == UnreachableError.exit_code
+                    await asyncio.sleep(_AWAY_RESTART_SECONDS if away else _RESTART_SECONDS)
         finally:
             await self._kill()
 
