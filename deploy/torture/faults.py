@@ -74,6 +74,7 @@ class Faults:
         # One at a time: the stack starts and stops one, and the other would stay away
         # until that is done.
         self._restarting = asyncio.Lock()
+        self._freezing = asyncio.Lock()
         self._ways: dict[Fault, Callable[[Step, Seat], Awaitable[bool]]] = {
             Fault.SINK_KILLED: self._kill,
             Fault.SINK_KILLED_AT_POINT: self._kill_at,
@@ -155,10 +156,14 @@ class Faults:
 
     async def _freeze_long(self, step: Step, seat: Seat) -> bool:
         """It stops in mid-transaction, for so long that others must end its backend."""
-        proxy = seat.postgres
-        if proxy is None:
+        # One at a time, or nobody is left who could.
+        if seat.postgres is None or self._freezing.locked():
             return False
-        hold = proxy.hold_at(step.detail.encode(), lambda: _stop(seat.member))
+        async with self._freezing:
+            return await self._freeze_at_bytes(step, seat.member, seat.postgres)
+
+    async def _freeze_at_bytes(self, step: Step, member: Member, proxy: Proxy) -> bool:
+        hold = proxy.hold_at(step.detail.encode(), lambda: _stop(member))
         try:
             for _ in range(_MOST_LOOKS):
                 if hold.happened.is_set():
@@ -171,7 +176,7 @@ class Faults:
             return False
         finally:
             proxy.release(hold)
-            seat.member.wake()
+            member.wake()
 
     # The network.
 
