@@ -8,6 +8,8 @@ from typing import Any
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from ..sink.poison import cause_of
+
 __all__ = [
     "Cause",
     "DatabaseState",
@@ -35,8 +37,8 @@ _LETTER_COUNTS = text(
 _PENDING = text("SELECT count(*) FROM oddslog_pending_confirmations")
 _SIZE = text("SELECT pg_database_size(current_database())")
 # A cause is what an operator would mend once for all of its letters: the field without
-# the number of its market. The example
-# is the newest of them; its source is where `replay` would find it.
+# the number of its market. The example is the newest of them; its source is where
+# `replay` would find it.
 _CAUSES = text(
     r"""
     SELECT c.*, e.message, e.kind, e.event_id, e.log_id, e.log_partition, e.log_offset, e.item,
@@ -49,6 +51,7 @@ _CAUSES = text(
         FROM oddslog_dead_letters
         WHERE (CAST(:status AS text) IS NULL OR status = :status)
           AND (CAST(:reason AS text) IS NULL OR reason = :reason)
+          AND (CAST(:since AS timestamptz) IS NULL OR last_seen_at >= :since)
         GROUP BY 1, 2, 3, 4, 5
         ORDER BY letters DESC, max(id) DESC
         LIMIT :limit
@@ -104,6 +107,11 @@ class Cause:
     last_seen_at: datetime
     example: Mapping[str, Any]
 
+    @property
+    def name(self) -> str:
+        """As `sink --accept-poison` and `dlq redrive --all-of-cause` take it."""
+        return cause_of(self.reason, self.sqlstate, self.constraint, self.field)
+
 
 async def known_logs(connection: AsyncConnection) -> list[KnownLog]:
     """Every log, oldest first."""
@@ -132,10 +140,16 @@ async def dead_letter_counts(connection: AsyncConnection) -> list[tuple[str, str
 
 
 async def dead_letter_causes(
-    connection: AsyncConnection, *, status: str | None, reason: str | None, limit: int
+    connection: AsyncConnection,
+    *,
+    status: str | None,
+    reason: str | None,
+    limit: int,
+    since: datetime | None = None,
 ) -> list[Cause]:
-    """The causes with the most letters first."""
-    found = await connection.execute(_CAUSES, {"status": status, "reason": reason, "limit": limit})
+    """The causes with the most letters first; `since`: of letters last seen from then on."""
+    parameters = {"status": status, "reason": reason, "limit": limit, "since": since}
+    found = await connection.execute(_CAUSES, parameters)
     return [
         Cause(
             row.status,

@@ -222,9 +222,11 @@ def decode(value: bytes) -> EventWrites:
     except Exception as error:
         # Whatever fastavro raises over foreign bytes (EOFError, IndexError,
         # UnicodeDecodeError, OverflowError, ...): they are no fragment.
-        raise DecodeError(f"cannot be decoded: {type(error).__name__}: {error}") from error
+        message = f"cannot be decoded: {type(error).__name__}: {error}"
+        raise DecodeError(message, body.tell()) from error
     if body.tell() != len(value):
-        raise DecodeError(f"{len(value) - body.tell()} bytes are left over behind the fragment")
+        left = len(value) - body.tell()
+        raise DecodeError(f"{left} bytes are left over behind the fragment", body.tell())
     if not isinstance(record, dict):
         raise DecodeError("is not a record")
     fragment = EventWrites(**{**record, "kind": Kind[record["kind"]]})

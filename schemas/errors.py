@@ -48,7 +48,14 @@ class InvalidRecordError(OddslogError, ValueError):
 
 
 class DecodeError(OddslogError):
-    """Bytes that are not one whole fragment of a known schema."""
+    """Bytes that are not one whole fragment of a known schema.
+
+    `at_byte` is how far they could be read, where that is known.
+    """
+
+    def __init__(self, message: str, at_byte: int | None = None) -> None:
+        super().__init__(message)
+        self.at_byte = at_byte
 
 
 class UnknownSchemaError(DecodeError):

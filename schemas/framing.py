@@ -73,12 +73,12 @@ def split_frame(value: bytes) -> tuple[dict[str, Any], int]:
         schema = shipped_schemas().get(value[2:_HEADER_BYTES])
         if schema is None:
             raise UnknownSchemaError(
-                f"schema fingerprint {value[2:_HEADER_BYTES].hex()} is not known to this version"
+                f"schema fingerprint {value[2:_HEADER_BYTES].hex()} is not known to this version", 2
             )
         return schema, _HEADER_BYTES
     if value[:1] == bytes([_CONFLUENT_MAGIC]) and len(value) > 5:
         schema_id = int.from_bytes(value[1:5], "big")
         raise UnknownSchemaError(
-            f"framed for a schema registry (id {schema_id}), and none is configured"
+            f"framed for a schema registry (id {schema_id}), and none is configured", 1
         )
-    raise DecodeError(f"no Avro frame: the value begins with {value[:4].hex() or 'nothing'}")
+    raise DecodeError(f"no Avro frame: the value begins with {value[:4].hex() or 'nothing'}", 0)

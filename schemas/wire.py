@@ -9,6 +9,7 @@ __all__ = [
     "HEADER_CRC32",
     "HEADER_FRAGMENT",
     "HEADER_PRODUCER",
+    "HEADER_REDRIVE_NOTE",
     "HEADER_REDRIVE_OF",
     "HEADER_RUN",
     "HEADER_SCHEMA",
@@ -30,7 +31,10 @@ HEADER_PRODUCER = "oddslog-producer"  # "oddslog/<version>"
 # CRC-32 of the value, 8 hex digits: Kafka's own checksum covers the way from the
 # producer to the consumer, this one also what happened before and after it.
 HEADER_CRC32 = "oddslog-crc32"
-HEADER_REDRIVE_OF = "oddslog-redrive-of"  # "<log>/<partition>/<offset>/<item>"
+# Which dead letter a record is sent again for: "<cluster>:<topic>/<partition>/<offset>/<item>",
+# and JSON about it (who, when, why, for which time). See `redrive`.
+HEADER_REDRIVE_OF = "oddslog-redrive-of"
+HEADER_REDRIVE_NOTE = "oddslog-redrive-note"
 
 # W3C Trace Context, where the scraper uses OpenTelemetry.
 TRACE_HEADERS = ("traceparent", "tracestate")

@@ -25,12 +25,15 @@ from .items import WHOLE_RECORD, ConfirmationItem, LogRecord, SnapshotItem
 __all__ = [
     "CONFLICT",
     "DEAD",
+    "DISCARDED",
     "MISSING_PARENT",
     "POISON",
+    "REDRIVEN",
     "UNDECODABLE",
     "WAITING",
     "WRITTEN",
     "DeadLetter",
+    "clean_text",
     "decode_headers",
     "insert_dead_letters",
     "letter_for_item",
@@ -40,6 +43,8 @@ __all__ = [
 DEAD = "dead"
 WAITING = "waiting"
 WRITTEN = "written"
+REDRIVEN = "redriven"
+DISCARDED = "discarded"
 
 UNDECODABLE = "undecodable"
 POISON = "poison"
@@ -56,7 +61,7 @@ class DeadLetter:
     `reason` is one of `undecodable`, `poison`, `conflict`, `missing_parent`,
     `unknown_snapshot`; `value` is the original bytes, or a valid fragment that
     holds just the isolated item. `parent_id` is the id that `field` names, where its
-    row is missing.
+    row is missing. `redrives`: how often what it is made of was sent again before.
     """
 
     record: LogRecord
@@ -71,6 +76,7 @@ class DeadLetter:
     constraint_name: str | None = None
     field: str | None = None
     parent_id: int | None = None
+    redrives: int = 0
 
 
 def letter_for_record(record: LogRecord) -> DeadLetter:
@@ -140,6 +146,7 @@ async def insert_dead_letters(
             "items": [letter.item for letter in unique],
             "appended_ats": [letter.record.appended_at for letter in unique],
             "scrape_run_ids": [run_of(letter.record) for letter in unique],
+            "redrives": [letter.redrives for letter in unique],
         },
     )
 

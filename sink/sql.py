@@ -91,11 +91,11 @@ INSERT_DEAD_LETTERS = text(
     INSERT INTO oddslog_dead_letters AS d
         (status, reason, sqlstate, constraint_name, field, parent_id, message, kind, event_id,
          record_key, value, headers, log_id, log_partition, log_offset, item,
-         appended_at, oddslog_version, scrape_run_id)
+         appended_at, oddslog_version, scrape_run_id, redrives_seen)
     SELECT u.status, u.reason, u.sqlstate, u.constraint_name, u.field, u.parent_id, u.message,
            u.kind, u.event_id, u.record_key, u.value, u.headers, CAST(:log_id AS int),
            u.log_partition, u.log_offset, u.item, u.appended_at, :oddslog_version,
-           u.scrape_run_id
+           u.scrape_run_id, u.redrives
     FROM unnest(
         CAST(:statuses AS text[]), CAST(:reasons AS text[]), CAST(:sqlstates AS text[]),
         CAST(:constraint_names AS text[]), CAST(:fields AS text[]),
@@ -103,12 +103,17 @@ INSERT_DEAD_LETTERS = text(
         CAST(:kinds AS text[]), CAST(:event_ids AS bigint[]), CAST(:record_keys AS bytea[]),
         CAST(:values AS bytea[]), CAST(:headers AS bytea[]), CAST(:log_partitions AS int[]),
         CAST(:log_offsets AS bigint[]), CAST(:items AS int[]),
-        CAST(:appended_ats AS timestamptz[]), CAST(:scrape_run_ids AS bigint[])
+        CAST(:appended_ats AS timestamptz[]), CAST(:scrape_run_ids AS bigint[]),
+        CAST(:redrives AS int[])
     ) AS u(status, reason, sqlstate, constraint_name, field, parent_id, message, kind, event_id,
            record_key, value, headers, log_partition, log_offset, item, appended_at,
-           scrape_run_id)
+           scrape_run_id, redrives)
     ON CONFLICT (log_id, log_partition, log_offset, item)
-    DO UPDATE SET attempts = d.attempts + 1, last_seen_at = now()
+    DO UPDATE SET attempts = d.attempts + 1, last_seen_at = now(),
+        -- Of one that was sent again before its own record was read (`redriven`).
+        record_key = coalesce(d.record_key, EXCLUDED.record_key),
+        headers = coalesce(d.headers, EXCLUDED.headers),
+        original_value = coalesce(d.original_value, nullif(EXCLUDED.value, d.value))
     """
 )
 

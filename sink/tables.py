@@ -248,6 +248,19 @@ def _add_dead_letters(metadata: MetaData) -> None:
         Column("oddslog_version", Text, nullable=False),
         # The run of the record that it came from.
         Column("scrape_run_id", BigInteger),
+        # The bytes as they first came, where `value` was mended since.
+        Column("original_value", LargeBinary),
+        # How often it was sent again: what the operator's command says, and the sink saw.
+        Column("redrives_sent", Integer, nullable=False, server_default=text("0")),
+        Column("redrives_seen", Integer, nullable=False, server_default=text("0")),
+        # The record that it was last sent again as, as far as the sink came.
+        Column("redrive_log_id", Integer),
+        Column("redrive_partition", Integer),
+        Column("redrive_offset", BigInteger),
+        # Who redrove or discarded it, when and why.
+        Column("handled_by", Text),
+        _time("handled_at"),
+        Column("handled_why", Text),
         UniqueConstraint(
             "log_id", "log_partition", "log_offset", "item", name="uq_oddslog_dead_letters_source"
         ),

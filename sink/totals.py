@@ -30,6 +30,7 @@ class SinkTotals:
     duplicates: int = 0
     conflicts: int = 0
     dead_letters: int = 0
+    redriven: int = 0
     fenced: int = 0
     unstable_ids: int = 0
     missing_ids: int = 0
@@ -85,6 +86,7 @@ class SinkTotals:
             "duplicates",
             "conflicts",
             "dead_letters",
+            "redriven",
             "fenced",
             "unstable_ids",
             "missing_ids",
@@ -107,5 +109,7 @@ def log_poll(result: PollResult, seconds: float) -> None:
     )
     if result.unstable_ids:
         log.warning("unstable_id", count=result.unstable_ids)
+    if result.redriven:
+        log.info("redriven_read", count=result.redriven)
     if result.dead_letters:
         log.warning("dead_letters_written", count=result.dead_letters)

@@ -7,7 +7,7 @@ READ COMMITTED, always in this order:
 2. fold by natural key
 3. snapshots and their markets
 4. confirmations
-5. dead letters, and what has arrived of scrape runs
+5. dead letters, what becomes of those that were sent again, and what has arrived of scrape runs
 6. the ledger, forward, from the value locked in step 1
 """
 
@@ -19,6 +19,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from ..schemas.errors import ProtectionError
 from ..schemas.kill_points import reached
+from ..schemas.redrive import is_redriven
 from ..schemas.wire import Kind
 from . import sql
 from .arrivals import arrivals_of
@@ -33,6 +34,7 @@ from .dead_letters import (
 )
 from .items import Items, PartitionPart, items_of
 from .poison import PoisonTally, cause_of
+from .redriven import settle_redriven, split_redriven
 from .runs import write_arrivals
 from .write import Written, write_items
 
@@ -64,6 +66,7 @@ class PollResult:
     trials: int = 0
     copy_seconds: float = 0.0
     letters: Counter[tuple[str, str]] = field(default_factory=Counter)
+    redriven: int = 0
     tally: PoisonTally = field(default_factory=PoisonTally)
 
 
@@ -126,10 +129,14 @@ async def _write_locked(
     written = await write_items(connection, log_id, items, limits, store_raw=store_raw)
     reached("sink.rows_written")
     letters = [letter_for_record(r) for r in records if r.error is not None] + written.letters
+    letters, redrives = split_redriven(records, letters)
     await insert_dead_letters(connection, log_id, letters)
+    # After the letters of this poll: the one that was sent again may be among them.
+    own = await settle_redriven(connection, log_id, redrives, {p.partition: p.end for p in live})
+    result.redriven = len(redrives)
     await write_arrivals(connection, arrivals_of(records))
-    _count(result, written, letters)
-    await _advance(connection, log_id, live, locked, written, letters)
+    _count(result, written, letters, own)
+    await _advance(connection, log_id, live, locked, written, letters + own)
     result.next_offsets |= {part.partition: part.end for part in live}
     return result
 
@@ -178,7 +185,11 @@ async def _drop_unstable_ids(
         item
         for item in items.ids
         if item.record.partition is not None
-        and (item.record.offset or 0) < valid_from.get(item.record.partition, 0)
+        and (
+            (item.record.offset or 0) < valid_from.get(item.record.partition, 0)
+            # The ids are older than the record: it was sent again.
+            or is_redriven(item.record.headers)
+        )
     ]
     if not old:
         return
@@ -188,14 +199,19 @@ async def _drop_unstable_ids(
     result.unstable_ids = len(unstable)
 
 
-def _count(result: PollResult, written: Written, letters: Sequence[DeadLetter]) -> None:
+def _count(
+    result: PollResult,
+    written: Written,
+    letters: Sequence[DeadLetter],
+    redriven: Sequence[DeadLetter],
+) -> None:
     result.snapshots = len(written.inserted)
     result.markets = sum(len(snapshot.data["markets"]) for snapshot in written.inserted)
     result.confirmations = sum(counts.matched for counts in written.kinds.values())
     result.pending = sum(counts.pending for counts in written.kinds.values())
     result.duplicates = len(written.duplicates)
     result.conflicts = written.conflicts
-    result.dead_letters = len(letters)
+    result.dead_letters = len(letters) + len(redriven)
     result.missing_ids = written.missing_ids
     result.trials = written.trials
     result.copy_seconds = written.copy_seconds
@@ -204,7 +220,7 @@ def _count(result: PollResult, written: Written, letters: Sequence[DeadLetter]) 
 
 
 def _tally(written: Written, letters: Sequence[DeadLetter]) -> PoisonTally:
-    """For the sliding window: waiting ones and conflicts are no poison."""
+    """For the sliding window: waiting ones, conflicts and what was sent again are no poison."""
     poisoned = Counter(
         _cause(letter) for letter in letters if letter.reason in (POISON, UNDECODABLE)
     )

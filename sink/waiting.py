@@ -52,12 +52,17 @@ _PAGE = """
         ) AS found
     ) AS page WHERE bytes_before < :bytes
 """
-# Rows that an operator's command has locked are left to it.
+# Rows that an operator's command has locked are left to it. What was mended came from
+# the record that it was sent again as.
 _TAKE = text(
-    "SELECT id, kind, record_key, value, headers, log_id, log_partition, log_offset, item,"
-    " appended_at FROM oddslog_dead_letters"
+    "SELECT id, kind, record_key, value, headers, item, appended_at,"
+    " CASE WHEN mended THEN redrive_log_id ELSE log_id END AS log_id,"
+    " CASE WHEN mended THEN redrive_partition ELSE log_partition END AS log_partition,"
+    " CASE WHEN mended THEN redrive_offset ELSE log_offset END AS log_offset"
+    " FROM oddslog_dead_letters, LATERAL (SELECT original_value IS NOT NULL"
+    " AND redrive_log_id IS NOT NULL AS mended) AS m"
     " WHERE id = ANY(CAST(:ids AS bigint[])) AND status = 'waiting'"
-    " ORDER BY id FOR UPDATE SKIP LOCKED"
+    " ORDER BY id FOR UPDATE OF oddslog_dead_letters SKIP LOCKED"
 )
 _SETTLE = text(
     """
