@@ -124,10 +124,18 @@ async def insert_dead_letters(
     unique = list(
         {_source(letter, n): letter for n, letter in reversed([*enumerate(letters)])}.values()
     )[::-1]
+    source = {
+        "log_id": log_id,
+        "log_partitions": [letter.record.partition for letter in unique],
+        "log_offsets": [letter.record.offset for letter in unique],
+        "items": [letter.item for letter in unique],
+        "appended_ats": [letter.record.appended_at for letter in unique],
+    }
+    await connection.execute(sql.DROP_STRAY_LETTERS, source)
     await connection.execute(
         sql.INSERT_DEAD_LETTERS,
         {
-            "log_id": log_id,
+            **source,
             "oddslog_version": VERSION,
             "statuses": [letter.status for letter in unique],
             "reasons": [letter.reason for letter in unique],
@@ -141,11 +149,8 @@ async def insert_dead_letters(
             "record_keys": [letter.record.key for letter in unique],
             "values": [letter.value for letter in unique],
             "headers": [encode_headers(letter.record.headers) for letter in unique],
-            "log_partitions": [letter.record.partition for letter in unique],
-            "log_offsets": [letter.record.offset for letter in unique],
-            "items": [letter.item for letter in unique],
-            "appended_ats": [letter.record.appended_at for letter in unique],
             "scrape_run_ids": [run_of(letter.record) for letter in unique],
+            "redrives": [letter.redrives for letter in unique],
             "redrives": [letter.redrives for letter in unique],
         },
     )

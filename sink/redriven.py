@@ -104,10 +104,22 @@ async def _held(
 ) -> HeldLetter | None:
     """The letter, locked; made here where its own record comes later."""
     named = _name(attempt.redrive)
+    row = (await connection.execute(_LOCK, named)).one_or_none()
+    if row is None:
+        await _insert_early(connection, log_id, attempt, applied)
+        row = (await connection.execute(_LOCK, named)).one_or_none()
+    if row is None:
+        return None
+    return HeldLetter(row.id, row.log_id, row.status, row.redrives_seen)
+
+
+async def _insert_early(
+    connection: AsyncConnection, log_id: int, attempt: Attempt, applied: int | None
+) -> None:
     await connection.execute(
         _INSERT_EARLY,
         {
-            **named,
+            **_name(attempt.redrive),
             "log_id": log_id,
             "applied": applied,
             "reason": clean_text(attempt.redrive.reason),
@@ -115,10 +127,6 @@ async def _held(
             **_content(attempt),
         },
     )
-    row = (await connection.execute(_LOCK, named)).one_or_none()
-    if row is None:
-        return None
-    return HeldLetter(row.id, row.log_id, row.status, row.redrives_seen)
 
 
 async def _insert_parts(

@@ -13,6 +13,7 @@ from sqlalchemy import TextClause, text
 from ..schemas.wire import Kind
 
 __all__ = [
+    "DROP_STRAY_LETTERS",
     "INSERT_DEAD_LETTERS",
     "LOCK_LEDGER",
     "MARKET_COLUMNS",
@@ -82,6 +83,21 @@ UPSERT_PENDING = text(
     ORDER BY u.event_id, u.bookmaker_id, u.captured_at
     ON CONFLICT (kind, event_id, bookmaker_id, captured_at)
     DO UPDATE SET confirmed_at = GREATEST(p.confirmed_at, EXCLUDED.confirmed_at)
+    """
+)
+
+# Step 5. Letters that a record made before theirs was read (`redriven`), and that turn
+# out to be another's: of a topic of the same name, deleted since. The time tells.
+DROP_STRAY_LETTERS = text(
+    """
+    DELETE FROM oddslog_dead_letters AS d
+    USING unnest(
+        CAST(:log_partitions AS int[]), CAST(:log_offsets AS bigint[]), CAST(:items AS int[]),
+        CAST(:appended_ats AS timestamptz[])
+    ) AS u(log_partition, log_offset, item, appended_at)
+    WHERE d.log_id = :log_id AND d.log_partition = u.log_partition
+      AND d.log_offset = u.log_offset AND d.item = u.item
+      AND d.headers IS NULL AND d.appended_at IS DISTINCT FROM u.appended_at
     """
 )
 
