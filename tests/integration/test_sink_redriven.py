@@ -130,8 +130,9 @@ async def test_a_letter_of_a_topic_that_was_made_anew(engine: AsyncEngine) -> No
     new = "SELECT log_id FROM oddslog_logs WHERE generation = 2"
     await execute(
         engine,
-        f"INSERT INTO oddslog_ledger (log_id, partition, next_offset, start_offset, ids_valid_from)"
-        f" SELECT ({new}), p, 0, 0, 0 FROM generate_series(0, 1) AS p",
+        "INSERT INTO oddslog_ledger (log_id, partition, next_offset, start_offset, ids_valid_from)"
+        " SELECT g.log_id, p, 0, 0, 0 FROM generate_series(0, 1) AS p, oddslog_logs AS g"
+        " WHERE generation = 2",
     )
     moved = PollWriter(engine, await one(engine, new), writer.limits)
     named = replace(OF_FIRST, appended_at=AT + timedelta(days=1))
