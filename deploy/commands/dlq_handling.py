@@ -141,7 +141,7 @@ def discard(
     if not yes:
         if not sys.stdin.isatty():
             raise ConfigurationError("discard asks first on a terminal; without one, say --yes")
-        typer.confirm(f"Discard {len(wanted):,} letters?", abort=True, err=True)
+        typer.confirm(f"Discard {_letters(len(wanted))}?", abort=True, err=True)
 
     async def work() -> tuple[set[int], dict[int, str]]:
         from ..database import asking, open_engine
@@ -155,11 +155,15 @@ def discard(
             return done, {one.id: one.status for one in letters if one.id not in done}
 
     done, kept = signals.run(work())
-    run.out.say(f"{len(done):,} letters are discarded")
+    run.out.say(f"{_letters(len(done))}: discarded")
     for letter_id, status in kept.items():
         run.out.say(f"letter {letter_id} is {status}: left as it is", style="red")
     run.out.result({"discarded": sorted(done), "left": kept})
     raise typer.Exit(1 if kept else 0)
+
+
+def _letters(count: int) -> str:
+    return f"{count:,} letter{'' if count == 1 else 's'}"
 
 
 @dataclass
@@ -180,12 +184,12 @@ class _Ended:
     def say(self, run: Run, *, dry_run: bool) -> None:
         for outcome, words in _SAID.items():
             if self.counts[outcome]:
-                run.out.say(f"{self.counts[outcome]:,} letters: {words}")
+                run.out.say(f"{_letters(self.counts[outcome])}: {words}")
         more = self.counts["refused"] - len(self.refused)
         if more > 0:
             run.out.say(f"and {more:,} more like these", style="red")
         if self.counts["refused"]:
-            run.out.say(f"{self.counts['refused']:,} letters: not sent", style="red")
+            run.out.say(f"{_letters(self.counts['refused'])}: not sent", style="red")
         if self.counts["sent"]:
             run.out.note("the sink marks them when it writes them; see: oddslog dlq list")
         if not self.counts and not dry_run:

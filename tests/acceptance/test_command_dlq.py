@@ -75,7 +75,7 @@ async def test_an_over_long_name_is_mended(
     assert (await letters(engine))[0].redrives_sent == 0
     why = ("--why", "name cut", "--by", "ann")
     sent = command("dlq", "redrive", number, "--edit", str(saved), *why).ok()
-    assert "1 letters: sent again" in sent.out
+    assert "1 letter: sent again" in sent.out
     assert "was sent again (by ann" in command("dlq", "explain", number).ok().out
     assert (await run_sink()).redriven == 1
     assert await states(engine) == {(5, "poison"): "redriven"}
