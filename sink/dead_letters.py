@@ -151,7 +151,6 @@ async def insert_dead_letters(
             "headers": [encode_headers(letter.record.headers) for letter in unique],
             "scrape_run_ids": [run_of(letter.record) for letter in unique],
             "redrives": [letter.redrives for letter in unique],
-            "redrives": [letter.redrives for letter in unique],
         },
     )
 

@@ -78,7 +78,7 @@ _READ = """
         SELECT scrape_run_id AS run_id, count(*) AS dead_letters,
                count(*) FILTER (WHERE status = 'waiting') AS waiting
         FROM oddslog_dead_letters
-        WHERE scrape_run_id IS NOT NULL AND status IN ('dead', 'waiting', 'redriven') {letters}
+        WHERE scrape_run_id IS NOT NULL AND status IN ('dead', 'waiting') {letters}
         GROUP BY scrape_run_id
     )
     SELECT run_id, batches_expected, count(*) FILTER (WHERE whole) AS batches_arrived,

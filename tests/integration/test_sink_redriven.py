@@ -309,8 +309,10 @@ async def test_a_letter_without_a_log_is_written_directly(engine: AsyncEngine) -
             engine, letter_id, made, writer.limits, statuses=["dead"], by="ann", at=AT, why=None
         )
 
-    refused = await directly(WIDE)
+    later = with_market(record(snapshot(1, NOON + timedelta(hours=1))), 0, handicap_type="x" * 60)
+    refused = await directly(holding(record(), later))
     assert refused.reason == "poison"
+    assert await one(engine, "SELECT count(*) FROM odds_snapshots") == 0
     assert (await letters(engine))[0].attempts == 1
     assert await directly(MENDED) is None
     assert await directly(MENDED) is None
