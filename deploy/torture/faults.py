@@ -124,18 +124,20 @@ class Faults:
         return False
 
     async def _stop(self, _step: Step, seat: Seat) -> bool:
-        if not seat.member.alive:
+        # One that stands still would only hear of it afterwards.
+        if not seat.member.alive or seat.member.stopped:
             return False
         await seat.member.ask_to_end()
         return True
 
     async def _freeze(self, step: Step, seat: Seat) -> bool:
-        if not seat.member.send(signal.SIGSTOP):
+        frozen = seat.member.freeze()
+        if not frozen:
             return False
         try:
             await asyncio.sleep(step.seconds)
         finally:
-            seat.member.wake()
+            seat.member.thaw(frozen)
         return True
 
     async def _freeze_at(self, step: Step, seat: Seat) -> bool:
@@ -152,7 +154,7 @@ class Faults:
             seat.member.calm()
             return False
         finally:
-            seat.member.wake()
+            seat.member.go_on()
 
     async def _freeze_long(self, step: Step, seat: Seat) -> bool:
         """It stops in mid-transaction, for so long that others must end its backend."""
@@ -163,7 +165,13 @@ class Faults:
             return await self._freeze_at_bytes(step, seat.member, seat.postgres)
 
     async def _freeze_at_bytes(self, step: Step, member: Member, proxy: Proxy) -> bool:
-        hold = proxy.hold_at(step.detail.encode(), lambda: _stop(member))
+        frozen = 0
+
+        def freeze() -> None:
+            nonlocal frozen
+            frozen = member.freeze()
+
+        hold = proxy.hold_at(step.detail.encode(), freeze)
         try:
             for _ in range(_MOST_LOOKS):
                 if hold.happened.is_set():
@@ -176,7 +184,7 @@ class Faults:
             return False
         finally:
             proxy.release(hold)
-            member.wake()
+            member.thaw(frozen)
 
     # The network.
 
@@ -274,10 +282,6 @@ async def _again(stop: Callable[[], None], start: Callable[[], None], step: Step
         await asyncio.to_thread(start)
     except OddslogError:
         await asyncio.to_thread(start)
-
-
-def _stop(member: Member) -> None:
-    member.send(signal.SIGSTOP)
 
 
 def _proxy(step: Step, seat: Seat) -> Proxy | None:

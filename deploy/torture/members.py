@@ -22,8 +22,8 @@ __all__ = ["Member", "Program", "run_once", "unexplained"]
 _RESTART_SECONDS = 0.2
 # A server that is away comes back sooner where nobody takes its processor.
 _AWAY_RESTART_SECONDS = 2.0
-# Twice what a stop should take; Kubernetes kills after 30 s.
-_STOP_SECONDS = 60.0
+# Twice what a stop should take, and the longest freeze; Kubernetes kills after 30 s.
+_STOP_SECONDS = 90.0
 # Longer than any freeze of the schedule.
 _MOST_STOPPED_SECONDS = 40.0
 _TAIL_BYTES = 4096
@@ -90,6 +90,7 @@ class Member:
         self._armed = False
         self._stops_at_point = False
         self._stopped_since: float | None = None
+        self._freezes = 0
         self._next_point = ""
         self._log_start = 0
 
@@ -131,6 +132,24 @@ class Member:
         """Whether it stands still by SIGSTOP."""
         return self.alive and self._process is not None and is_stopped(self._process.pid)
 
+    def freeze(self) -> int:
+        """Stop it where it is; returns what `thaw` has to be given, 0 where no process is there."""
+        if not self.send(signal.SIGSTOP):
+            return 0
+        self._freezes += 1
+        return self.starts
+
+    def thaw(self, frozen: int) -> None:
+        """Let it go on, unless another freeze lasts; nothing where that process has ended."""
+        if frozen == self.starts:
+            self._freezes = max(0, self._freezes - 1)
+            self.go_on()
+
+    def go_on(self) -> None:
+        """Let it go on where it stopped itself at a point, unless a freeze lasts."""
+        if not self._freezes:
+            self.wake()
+
     def kill_at(self, point: str) -> bool:
         """Let the next process end at a kill point (`name:count`); the present one is killed.
 
@@ -140,8 +159,9 @@ class Member:
         return self.send(signal.SIGKILL)
 
     def wake(self) -> None:
-        """Let it go on, wherever it was stopped."""
+        """Let it go on, whoever has stopped it."""
         self._stopped_since = None
+        self._freezes = 0
         self.send(signal.SIGCONT)
 
     def calm(self) -> None:
@@ -151,13 +171,13 @@ class Member:
             self.send(signal.SIGKILL)
 
     async def stop(self) -> None:
-        """End it by SIGTERM, for good; one that does not end in a minute is killed."""
+        """End it by SIGTERM, for good; one that does not end in time is killed."""
         self._wanted = False
         self.wake()
         await self.ask_to_end()
 
     async def ask_to_end(self) -> None:
-        """Send SIGTERM and wait; one that does not end in a minute is killed, and noted."""
+        """Send SIGTERM and wait; one that does not end in time is killed, and noted."""
         process = self._process
         if process is None or not self.send(signal.SIGTERM):
             return
@@ -202,6 +222,7 @@ class Member:
         self._process = await _spawn(self._program, self.starts, self._log, point)
         self._on_start(self._process.pid)
         self._asked = set()
+        self._freezes = 0
         self._stops_at_point = point.endswith(":STOP")
         self._armed = bool(point) and not self._stops_at_point
         self.starts += 1

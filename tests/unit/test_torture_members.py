@@ -116,6 +116,26 @@ async def test_a_child_that_ends_by_itself_is_a_finding(tmp_path: Path) -> None:
     assert "--no-such-option" in watched.findings[0]
 
 
+async def test_a_freeze_is_not_ended_by_another(tmp_path: Path) -> None:
+    """It goes on when the last one is over; what is over for an earlier process is nothing."""
+    async with waiting(tmp_path).kept() as member:
+        first, second = member.freeze(), member.freeze()
+        await until(lambda: member.stopped, "standing still")
+        member.thaw(second)
+        member.go_on()
+        assert member.stopped
+        member.thaw(first)
+        await until(lambda: not member.stopped, "going on")
+        member.send(signal.SIGKILL)
+        await until(lambda: member.starts == 2 and member.alive, "the next start")
+        frozen = member.freeze()
+        await until(lambda: member.stopped, "standing still")
+        member.thaw(first)
+        assert member.stopped
+        member.thaw(frozen)
+        await until(lambda: not member.stopped, "going on")
+
+
 async def test_a_child_that_stands_still_is_woken_when_nobody_waits_for_it(tmp_path: Path) -> None:
     """Or the end of the torture would wait for it."""
     async with waiting(tmp_path).kept() as member:
