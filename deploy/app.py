@@ -19,6 +19,7 @@ from .commands import (
     status,
     topics,
     torture,
+    verify,
 )
 
 __all__ = ["app"]
@@ -65,6 +66,7 @@ app.command("migrate", rich_help_panel=_RUN)(migrate.migrate)
 app.command("topics", rich_help_panel=_RUN)(topics.topics)
 app.add_typer(feed.app, name="feed", rich_help_panel=_RUN)
 app.command("sink", rich_help_panel=_RUN)(sink.sink)
+app.command("verify", rich_help_panel=_LOOK)(verify.verify)
 app.command("status", rich_help_panel=_LOOK)(status.status)
 app.command("runs", rich_help_panel=_LOOK)(runs.runs)
 app.add_typer(ledger.app, name="ledger", rich_help_panel=_LOOK)

@@ -61,6 +61,13 @@ PURE = {
     "sink.positions",
     "sink.progress",
     "sink.run_states",
+    "sink.verify_compare",
+    "sink.verify_findings",
+    "sink.verify_letters",
+    "sink.verify_logs",
+    "sink.verify_marks",
+    "sink.verify_redrives",
+    "sink.verify_state",
 }
 # What a pure module may import beside our own pure ones.
 PURE_IMPORTS = {
@@ -148,6 +155,10 @@ ADAPTERS: dict[str, set[str]] = {
         "sink.sweeper",
         "sink.tables",
         "sink.transaction",
+        "sink.verify",
+        "sink.verify_repair",
+        "sink.verify_sql",
+        "sink.verify_tables",
         "sink.waiting",
         "sink.watcher",
         "sink.write",
