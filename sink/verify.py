@@ -15,9 +15,10 @@ the log and its rows are in memory, the next one is read meanwhile; see
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, Protocol
 
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -25,11 +26,12 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from ..schemas.connection import KafkaConnection
 from ..schemas.errors import ConfigurationError
 from ..schemas.wire import Kind
-from .items import Items, Key, PartitionPart, items_of
+from .items import Key, PartitionPart, items_of
 from .log_reader import LogReader
 from .opening import check_database
 from .positions import LogRange
 from .verify_check import check_parts
+from .verify_compare import StoredRow
 from .verify_findings import Explained, Findings
 from .verify_logs import ReadableLog
 from .verify_open import check_last_applied, open_logs
@@ -213,15 +215,17 @@ class _Run:
             await self.repairer.delete_row(kind, row)
         for kind, snapshot_id, last_id in found.orphans:
             await self.repairer.delete_orphans(kind, snapshot_id, last_id)
-        latest = await self._latest({(kind, row.key) for kind, row in found.late})
+        latest = await self._latest(found.late)
         for kind, row in found.late:
-            start = row.key.captured_at
-            await self.repairer.lower(kind, row, max(start, latest.get((kind, row.key), start)))
+            await self.repairer.lower(kind, row, max(latest[kind, row.id], row.key.captured_at))
 
-    async def _latest(self, keys: set[tuple[Kind, Key]]) -> dict[tuple[Kind, Key], Any]:
-        """What the whole log, as it is now, confirms of these snapshots."""
-        latest: dict[tuple[Kind, Key], Any] = {}
-        if not keys:
+    async def _latest(
+        self, late: Sequence[tuple[Kind, StoredRow]]
+    ) -> dict[tuple[Kind, int], datetime]:
+        """What the whole log, as it is now, confirms of these rows, by key or by plain id."""
+        latest = {(kind, row.id): row.key.captured_at for kind, row in late}
+        ids = {(kind, row.key): row.id for kind, row in late}
+        if not late:
             return latest
         options = self.state.options
         for log in self.state.logs.readable.values():
@@ -231,15 +235,25 @@ class _Run:
             async for parts in reader.read(
                 wanted, max_records=options.poll_records, max_bytes=options.poll_bytes
             ):
-                for item in _items(parts).confirmations:
-                    name = (item.kind, item.key)
-                    if name in keys:
-                        latest[name] = max(latest.get(name, item.confirmed_at), item.confirmed_at)
+                for name, confirmed_at in _confirmed(log, parts, ids):
+                    if name in latest:
+                        latest[name] = max(latest[name], confirmed_at)
         return latest
 
 
-def _items(parts: Sequence[PartitionPart]) -> Items:
-    return items_of([record for part in parts for record in part.records])
+def _confirmed(
+    log: ReadableLog, parts: Sequence[PartitionPart], ids: Mapping[tuple[Kind, Key], int]
+) -> Iterator[tuple[tuple[Kind, int], datetime]]:
+    """Kind and id of the rows that are confirmed; plain ids as far as they can be trusted."""
+    for part in parts:
+        items = items_of(part.records)
+        for item in items.confirmations:
+            if (item.kind, item.key) in ids:
+                yield (item.kind, ids[item.kind, item.key]), item.confirmed_at
+        valid_from = log.spans[part.partition].ids_valid_from
+        for named in items.ids:
+            if (named.record.offset or 0) >= valid_from:
+                yield (named.kind, named.id), named.confirmed_at
 
 
 async def _ahead(

@@ -301,8 +301,8 @@ def _is_another(log_id: int, item: SnapshotItem, row: StoredRow, markets: Stored
     if row.source == (log_id, item.record.partition, item.record.offset):
         return False
     records = [
-        MarketRecord(**dict(zip(StoredMarkets._fields, values, strict=False)))
+        MarketRecord(**dict(zip(StoredMarkets._fields, values, strict=False)))  # type: ignore[typeddict-item]
         for values in zip(*markets[:8], strict=True)
     ]
-    held = SnapshotRecord(**{**item.data, "markets": records})  # type: ignore[typeddict-item]
+    held = SnapshotRecord(**{**item.data, "markets": records})
     return decoded_hash(item.kind, item.key.event_id, held) == row.content_hash

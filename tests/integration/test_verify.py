@@ -36,11 +36,11 @@ async def test_what_is_explained_is_no_difference(
     for options in ({}, {"quick": True}, {"raw_response": False}, {"repair": True}):
         found = (await verified(messy, kafka, topic, **options)).findings
         assert found.equal, found.differences
-        assert (found.records, found.snapshots, found.confirmations) == (34, 23, 9)
+        assert (found.records, found.snapshots, found.confirmations) == (34, 22, 9)
         assert found.explained == {
             Explained.DEAD_LETTERS: 7,
             Explained.PENDING: 2,
-            Explained.DUPLICATES: 3,
+            Explained.DUPLICATES: 2,
             Explained.PLAIN_IDS: 4,
             Explained.ACCEPTED_GAPS: 2,
             Explained.BEFORE_LOG: 3,
@@ -89,7 +89,7 @@ async def test_an_adopted_log_and_its_older_generation(
     await change(messy, "UPDATE oddslog_dead_letters SET log_id = 2 WHERE log_partition = 0")
     found = (await verified(messy, kafka, topic)).findings
     assert found.equal, found.differences
-    assert found.explained[Explained.OTHER_GENERATIONS] == 18
+    assert found.explained[Explained.OTHER_GENERATIONS] == 16
 
 
 async def test_rows_outside_of_the_ledger_are_compared_too(
@@ -101,7 +101,9 @@ async def test_rows_outside_of_the_ledger_are_compared_too(
     await produce(kafka, topic, values)
     await run_sink()
     await change(
-        engine, "UPDATE oddslog_ledger SET next_offset = 3, start_offset = 2, last_offset = NULL"
+        engine,
+        "UPDATE oddslog_ledger SET next_offset = 3, start_offset = 2, last_offset = NULL"
+        " WHERE partition = 0",
     )
     found = (await verified(engine, kafka, topic)).findings
     assert found.equal, found.differences
@@ -115,7 +117,7 @@ async def test_rows_outside_of_the_ledger_are_compared_too(
     found = (await verified(engine, kafka, topic)).findings
     assert {(d.found.value, d.offset, d.field) for d in found.differences} == {
         ("different", 4, "scrape_run_id"),
-        ("unexpected", 5, None),
+        ("different", 0, "log_offset"),
     }
 
 
@@ -123,7 +125,6 @@ async def test_beside_a_sink_that_writes(
     kafka: KafkaConnection, topic: str, engine: AsyncEngine
 ) -> None:
     """Each verification is of one moment, whatever comes meanwhile."""
-    seen = 0
     async with running(kafka, topic, engine, poll_records=3) as sink:
         await sink.until_placed(3)
         for turn in range(6):
@@ -142,13 +143,11 @@ async def test_beside_a_sink_that_writes(
             await produce(kafka, topic, values, partition=turn % 3)
             found = (await verified(engine, kafka, topic)).findings
             assert found.equal, found.differences
-            seen = max(seen, found.snapshots)
 
         async def all_there() -> bool:
             return (await verified(engine, kafka, topic)).findings.snapshots == 240
 
         await until(all_there, "all snapshots to be verified")
-    assert seen >= 0
 
 
 async def test_plain_ids_explain_later_confirmations(
