@@ -1,7 +1,9 @@
 """What a verification finds, where it says it is, and how it is mended."""
 
 import random
+from collections.abc import Sequence
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -167,7 +169,12 @@ async def find_changes(
         if not again.findings.equal:  # deleted as unexpected at first, and written now
             again = await verified(engine, kafka, topic)
         assert again.findings.equal, (turn, changed, again.findings.differences)
-        assert await contents(engine) == before, (turn, changed)
+        assert without_places(await contents(engine)) == without_places(before), (turn, changed)
+
+
+def without_places(rows: list[Sequence[Any]]) -> list[Sequence[Any]]:
+    """Of event 1, which is in the log several times, any of its records may stand in the row."""
+    return [(*row[:8], None, None, *row[10:]) if row[0] == 1 else row for row in rows]
 
 
 async def test_two_rows_of_one_id_are_found(

@@ -38,12 +38,12 @@ _MARKET_COLUMNS = {
 _TABLES = {
     "odds_snapshots": {
         **_SNAPSHOT_COLUMNS,
-        "event_id": "CASE WHEN {0} = 30 THEN 1 ELSE {0} % 29 + 1 END",
+        "event_id": "26 + {n} % 4",
         "bookmaker_id": "3",
     },
     "competitor_odds_snapshots": {
         **_SNAPSHOT_COLUMNS,
-        "competitor_event_id": "CASE WHEN {0} = 30 THEN 1 ELSE {0} % 29 + 1 END",
+        "competitor_event_id": "26 + {n} % 4",
     },
     "market_odds": _MARKET_COLUMNS,
     "competitor_market_odds": _MARKET_COLUMNS,
@@ -106,8 +106,6 @@ async def _update(
     if column == "id":  # a snapshot without markets has nothing that hangs on its id
         markets = "market_odds" if table == "odds_snapshots" else "competitor_market_odds"
         condition = f"EXISTS (SELECT FROM {markets} WHERE snapshot_id = {table}.id)"
-    elif column.startswith("log_") and table == "odds_snapshots":
-        condition = "event_id <> 1"  # it has duplicates, and would be mended to name another
     row = await _any_row(connection, chance, table, condition)
     value = _TABLES[table][column].format(column, n=number)
     if column == "raw_response":
