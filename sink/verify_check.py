@@ -162,7 +162,7 @@ class SnapshotCheck:
         log_id, partition, offset = self.part.source(item)
         what = "its dead letter says that it was written, and it is not in the tables"
         source = (log_id or 0, partition or 0, offset or 0, item.item)
-        self.part.state.absent[source] = self.part.difference(Found.MISSING, item, what)
+        self.part.state.note_absent(source, self.part.difference(Found.MISSING, item, what))
 
     async def compare_others(self, confirmations: ConfirmationCheck) -> None:
         """Rows of the key with another hash, and no letter that tells of a conflict."""

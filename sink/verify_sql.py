@@ -69,7 +69,9 @@ PENDING = text(
 # A pending confirmation that expired: its letter names the first record that made it,
 # and holds the latest time of all of them.
 UNKNOWN_LETTERS = text(
+    # Every status is named so that the index on status and reason is used.
     "SELECT value FROM oddslog_dead_letters WHERE reason = 'unknown_snapshot' AND kind = :kind"
+    " AND status IN ('dead', 'waiting', 'written', 'redriven', 'discarded')"
     " AND event_id = ANY(CAST(:event_ids AS bigint[]))"
 )
 

@@ -108,6 +108,13 @@ class State:
         for log_id in log.generations:
             self.redriven.add((log_id, *named))
 
+    def note_absent(self, source: tuple[int, int, int, int], difference: Difference) -> None:
+        """A letter that says `written`, without its row; judged when all was read."""
+        if len(self.absent) < _MOST_REMEMBERED:
+            self.absent[source] = difference
+        else:
+            self.findings.add(difference)
+
     def unexplained_absent(self) -> list[tuple[tuple[int, int, int, int], Difference]]:
         """The letters that say `written`, and no record was sent again for them."""
         return [

@@ -79,7 +79,7 @@ def verify(
         ),
     ] = False,
     show: Annotated[
-        int, typer.Option(min=0, max=100_000, metavar="N", help="Differences shown at most.")
+        int, typer.Option(min=1, max=100_000, metavar="N", help="Differences shown at most.")
     ] = 10,
     bootstrap_servers: BootstrapServers = None,
     topic: Topic = None,
