@@ -70,7 +70,7 @@ async def contents(engine: AsyncEngine) -> list[Sequence[Any]]:
             " s.last_confirmed_at, s.content_hash, s.log_id, s.log_partition, s.log_offset,"
             " (SELECT jsonb_agg(to_jsonb(m) - 'id' - 'snapshot_id' ORDER BY m.id)::text"
             f" FROM {markets} AS m WHERE m.snapshot_id = s.id)"
-            f" FROM {table} AS s ORDER BY 1, 2, 3, 7",
+            f" FROM {table} AS s ORDER BY 1, 2, 3, 7, 11",
         )
         found += await rows(engine, f"SELECT count(*) FROM {markets}")  # noqa: S608
     return found
