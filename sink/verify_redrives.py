@@ -8,13 +8,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from ..schemas.wire import HEADER_REDRIVE_OF
+from ..schemas.redrive import read_redrive
 from .items import WHOLE_RECORD, LogRecord
 
 __all__ = ["NamedLetter", "Redriven", "redriven_of", "status_by_redrive"]
-
-_INT4_MAX = 2**31 - 1
-_INT8_MAX = 2**63 - 1
 
 
 class Redriven(NamedTuple):
@@ -34,18 +31,9 @@ class NamedLetter:
 
 
 def redriven_of(record: LogRecord) -> Redriven | None:
-    """The letter that a record was sent again for, if its header says so readably."""
-    for name, value in record.headers:
-        if name != HEADER_REDRIVE_OF:
-            continue
-        try:
-            _, partition, offset, item = (value or b"").decode().rsplit("/", 3)
-            named = Redriven(int(partition), int(offset), int(item))
-        except ValueError:
-            return None
-        inside = 0 <= named.partition <= _INT4_MAX and 0 <= named.offset <= _INT8_MAX
-        return named if inside and WHOLE_RECORD <= named.item <= _INT4_MAX else None
-    return None
+    """The letter that a record was sent again for, if its headers name one."""
+    named = read_redrive(record.headers)
+    return None if named is None else Redriven(named.partition, named.offset, named.item)
 
 
 def status_by_redrive(

@@ -14,6 +14,7 @@ __all__ = [
     "LOGS",
     "NAMED_LETTERS",
     "PENDING",
+    "RAW_TYPE",
     "READ_ID_FLOORS",
     "SETTINGS",
     "UNKNOWN_LETTERS",
@@ -30,6 +31,11 @@ SETTINGS = (
 )
 SETTING_OF_TRANSACTIONS = "SET LOCAL transaction_timeout = 0"  # PostgreSQL 17
 
+RAW_TYPE = text(
+    "SELECT format_type(atttypid, NULL) FROM pg_attribute"
+    " WHERE attrelid = to_regclass(CAST(:table AS text)) AND attname = 'raw_response'"
+    " AND NOT attisdropped"
+)
 LOGS = text("SELECT log_id, cluster_id, topic, generation, partition_count FROM oddslog_logs")
 LEDGER = text(
     "SELECT log_id, partition, next_offset, start_offset, ids_valid_from, accepted_gaps,"
@@ -47,15 +53,16 @@ LETTERS = text(
      AND d.log_offset >= u.first AND d.log_offset < u.last
     """
 )
-# Letters that records sent again name, in any generation of their topic. The columns that
-# say which of those records was written are there where the tables have them.
-NAMED_LETTERS = """
-    SELECT d.log_partition, d.log_offset, d.item, d.status, {written_by}
+# Letters that records sent again name, in any generation of their topic.
+NAMED_LETTERS = text(
+    """
+    SELECT d.log_partition, d.log_offset, d.item, d.status, d.redrive_partition, d.redrive_offset
     FROM unnest(CAST(:partitions AS int[]), CAST(:offsets AS bigint[])) AS u(partition, place)
     JOIN oddslog_dead_letters AS d
       ON d.log_id = ANY(CAST(:log_ids AS int[])) AND d.log_partition = u.partition
      AND d.log_offset = u.place
-"""
+    """
+)
 PENDING = text(
     """
     SELECT p.event_id, p.bookmaker_id, p.captured_at, p.confirmed_at

@@ -19,6 +19,7 @@ from ..schemas.wire import Kind
 from . import verify_sql as sql
 from .classify import ErrorClass, classify
 from .database import savepoint
+from .dead_letters import REDRIVEN
 from .items import Key, LogRecord, PartitionPart, items_of
 from .verify_compare import StoredMarkets, StoredRow, same_document
 from .verify_logs import Source
@@ -62,26 +63,13 @@ class Tables:
     def __init__(self, connection: AsyncConnection) -> None:
         self._connection = connection
         self._jsonb: dict[Kind, bool] = {}
-        self._has_redrives = False
 
     async def look_at_columns(self) -> None:
-        """Note what type the raw responses have, and which columns the letters have."""
+        """Note what type the raw responses have."""
         for kind in Kind:
             table = sql.verify_statements(kind, raw_is_jsonb=True).snapshots_table
-            self._jsonb[kind] = await self._type_of(table, "raw_response") == "jsonb"
-        letters = "oddslog_dead_letters"
-        self._has_redrives = await self._type_of(letters, "redrive_offset") is not None
-
-    async def _type_of(self, table: str, column: str) -> str | None:
-        found = await self._connection.execute(
-            text(
-                "SELECT format_type(atttypid, NULL) FROM pg_attribute"
-                " WHERE attrelid = to_regclass(CAST(:table AS text)) AND attname = :column"
-                " AND NOT attisdropped"
-            ),
-            {"table": table, "column": column},
-        )
-        return found.scalar_one_or_none()
+            found = await self._connection.execute(sql.RAW_TYPE, {"table": table})
+            self._jsonb[kind] = found.scalar_one() == "jsonb"
 
     def statements(self, kind: Kind) -> sql.VerifyStatements:
         """The statements of a kind."""
@@ -124,15 +112,9 @@ class Tables:
         self, log_ids: Sequence[int], named: Collection[Redriven]
     ) -> dict[tuple[int, int, int], list[NamedLetter]]:
         """The letters at the sources that records sent again name."""
-        written_by = (
-            "CASE WHEN d.status = 'redriven' THEN d.redrive_partition END AS by_partition,"
-            " d.redrive_offset AS by_offset"
-            if self._has_redrives
-            else "CAST(NULL AS int) AS by_partition, CAST(NULL AS bigint) AS by_offset"
-        )
         places = sorted({(one.partition, one.offset) for one in named})
         rows = await self._connection.execute(
-            text(sql.NAMED_LETTERS.format(written_by=written_by)),
+            sql.NAMED_LETTERS,
             {
                 "log_ids": list(log_ids),
                 "partitions": [partition for partition, _ in places],
@@ -141,7 +123,7 @@ class Tables:
         )
         found: dict[tuple[int, int, int], list[NamedLetter]] = {}
         for row in rows:
-            by = None if row.by_partition is None else (row.by_partition, row.by_offset)
+            by = (row.redrive_partition, row.redrive_offset) if row.status == REDRIVEN else None
             place = (row.log_partition, row.log_offset, row.item)
             found.setdefault(place, []).append(NamedLetter(row.status, by))
         return found

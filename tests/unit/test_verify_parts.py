@@ -165,12 +165,12 @@ def sent_again(name: bytes | None) -> LogRecord:
     [
         (None, None),
         (b"cluster:topic/1/7/0", Redriven(1, 7, 0)),
-        (b"3/1/7/-1", Redriven(1, 7, -1)),
+        (b"c:t/1/7/-1", Redriven(1, 7, -1)),
         (b"1/7/0", None),
         (b"a/b/c/d", None),
-        (b"x/1/99999999999999999999/0", None),
+        (b"x:t/1/99999999999999999999/0", None),
         (b"\xff/1/1/1", None),
-        (b"x/1/7/-2", None),
+        (b"x:t/1/7/-2", None),
     ],
 )
 def test_what_a_record_was_sent_again_for(name: bytes | None, named: Redriven | None) -> None:
