@@ -215,7 +215,8 @@ def _count(
     result.missing_ids = written.missing_ids
     result.trials = written.trials
     result.copy_seconds = written.copy_seconds
-    result.letters = Counter((letter.reason, _cause(letter)) for letter in letters)
+    everything = (*letters, *redriven)
+    result.letters = Counter((letter.reason, _cause(letter)) for letter in everything)
     result.tally = _tally(written, letters)
 
 

@@ -183,6 +183,7 @@ async def test_two_edits_at_once_lose_neither(engine: AsyncEngine) -> None:
     other = holding(with_market(record(content_hash=10), 1, betpawa_market_id="else"))
     result = await write(writer, of(MENDED, count=2), of(other, count=2))
     assert (result.snapshots, result.conflicts, result.dead_letters) == (1, 1, 1)
+    assert result.letters == {("conflict", "conflict"): 1}
     assert await states(engine) == [
         (0, 0, "redriven", "poison", 2),
         (2, 0, "dead", "conflict", 2),
