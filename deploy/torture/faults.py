@@ -7,15 +7,16 @@ also when it is cancelled.
 import asyncio
 import signal
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 from ...schemas.errors import OddslogError
 from ..stack import LocalStack
 from .members import Member
 from .proxy import Proxy
-from .schedule import Fault, Step
-from .sessions import does_zombie_block, lock_table, terminate_backend
+from .schedule import LOCKED_MARKERS, Fault, Step
+from .sessions import lock_table, terminate_backend
 
 __all__ = ["Faults", "Seat", "Targets"]
 
@@ -23,7 +24,7 @@ _COMMIT_SECONDS = 10.0
 # For how long a sink that was armed is watched: whether it has come to its point.
 _LOOK_SECONDS = 0.1
 _LOOKS = 200
-_MOST_LOOKS = 600  # where nothing is broken before it comes there
+_MOST_LOOKS = 600  # a minute
 
 
 @dataclass(frozen=True)
@@ -62,15 +63,12 @@ class Faults:
     Attributes:
         over: to be set when the time of the faults is over: what has not begun to
             last by then does not begin any more.
-        unfenced: how many sinks that stood still were never ended by those that
-            waited for their locks.
     """
 
     def __init__(self, targets: Targets, counts: Counter[str]) -> None:
         self._targets = targets
         self._counts = counts
         self.over = asyncio.Event()
-        self.unfenced = 0
         # One at a time: the stack starts and stops one, and the other would stay away
         # until that is done.
         self._restarting = asyncio.Lock()
@@ -161,30 +159,23 @@ class Faults:
         # One at a time, or nobody is left who could.
         if seat.postgres is None or self._freezing.locked():
             return False
-        async with self._freezing:
-            return await self._freeze_at_bytes(step, seat.member, seat.postgres)
+        async with self._freezing, _standing_still(seat, step.detail.encode()) as stands:
+            if not await _comes(stands, self.over.is_set):
+                return False
+            await asyncio.sleep(step.seconds)
+            return True
 
-    async def _freeze_at_bytes(self, step: Step, member: Member, proxy: Proxy) -> bool:
-        frozen = 0
+    async def freeze_until(self, seat: Seat, over: Callable[[], bool]) -> bool | None:
+        """Stop a sink in mid-transaction until something has happened, while nothing is broken.
 
-        def freeze() -> None:
-            nonlocal frozen
-            frozen = member.freeze()
-
-        hold = proxy.hold_at(step.detail.encode(), freeze)
-        try:
-            for _ in range(_MOST_LOOKS):
-                if hold.happened.is_set():
-                    await asyncio.sleep(step.seconds)
-                    self.unfenced += await does_zombie_block(self._targets.database_url)
-                    return True
-                if self.over.is_set():
-                    break
-                await asyncio.sleep(_LOOK_SECONDS)
-            return False
-        finally:
-            proxy.release(hold)
-            member.thaw(frozen)
+        Counted as a long freeze. Returns whether it has happened; None where the sink
+        came to no transaction.
+        """
+        async with _standing_still(seat, LOCKED_MARKERS[0].encode()) as stands:
+            if not await _comes(stands, lambda: False):
+                return None
+            self._counts[Fault.SINK_FROZEN_LONG.value] += 1
+            return await _comes(over, lambda: False)
 
     # The network.
 
@@ -272,6 +263,37 @@ class Faults:
                 lambda: stack.stop_postgres(signal.Signals[step.detail]), stack.start_postgres, step
             )
         return True
+
+
+@asynccontextmanager
+async def _standing_still(seat: Seat, marker: bytes) -> AsyncIterator[Callable[[], bool]]:
+    """A sink that stops when it is about to send these bytes; it goes on after the block.
+
+    The block is given what tells whether it has.
+    """
+    proxy = seat.postgres
+    assert proxy is not None  # noqa: S101 - each process has one
+    frozen = 0
+
+    def freeze() -> None:
+        nonlocal frozen
+        frozen = seat.member.freeze()
+
+    hold = proxy.hold_at(marker, freeze)
+    try:
+        yield hold.happened.is_set
+    finally:
+        proxy.release(hold)
+        seat.member.thaw(frozen)
+
+
+async def _comes(what: Callable[[], bool], give_up: Callable[[], bool]) -> bool:
+    """Whether it comes within a minute, and before there is a reason to give up."""
+    for _ in range(_MOST_LOOKS):
+        if what() or give_up():
+            break
+        await asyncio.sleep(_LOOK_SECONDS)
+    return what()
 
 
 async def _again(stop: Callable[[], None], start: Callable[[], None], step: Step) -> None:

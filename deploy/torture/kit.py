@@ -4,8 +4,9 @@
    process
 2. a feeder and the sinks, started again whenever they end; faults by seed; some
    rows that snapshots refer to come late, and some never
-3. the faults end: the feeder drains, the last rows come, the sinks must catch up by
-   themselves, are stopped, and one more runs `--until-caught-up`
+3. the faults end, but for a sink that stands still until others end its backend;
+   the feeder drains, the last rows come, the sinks must catch up by themselves,
+   are stopped, and one more runs `--until-caught-up`
 4. the conservation check
 """
 
@@ -43,8 +44,6 @@ _TICK_SECONDS = 0.5
 _LAG_EVERY_SECONDS = 2.0
 # A rebalance may take a minute; without any progress for longer, they are stuck.
 _STUCK_SECONDS = 120.0
-# Each of them may have had its reason: who was to end it was cut off, or stood still too.
-_UNFENCED = 2
 # More of them tell nothing new.
 _MOST_FINDINGS = 5
 
@@ -172,8 +171,10 @@ class _Kit:
                 group.create_task(self._watch_lag(engine, parents), name="torture-lag"),
             ]
             coming = group.create_task(parents.run(), name="torture-parents")
-            await self._inject(group, cast)
+            faults = Faults(cast.targets(), self._progress.faults)
+            await self._inject(group, faults)
             cast.calm()
+            await self._leave_zombie(faults, cast)
             await cast.feeder.member.stop()
             await cast.drain_spool()
             coming.cancel()
@@ -183,14 +184,13 @@ class _Kit:
             for task in watching:
                 task.cancel()
 
-    async def _inject(self, group: asyncio.TaskGroup, cast: Cast) -> None:
+    async def _inject(self, group: asyncio.TaskGroup, faults: Faults) -> None:
         """The faults, each in a task of its own; returns when the last is over."""
         place = self._place
         assert place is not None  # noqa: S101 - it was opened
         surroundings = Surroundings(
             self._plan.sinks, kafka_proxy=place.own is not None, own_servers=place.own is not None
         )
-        faults = Faults(cast.targets(), self._progress.faults)
         began = time.monotonic()
         self._progress.ends_at = began + self._plan.minutes * 60
         running: set[asyncio.Task[None]] = set()
@@ -208,12 +208,21 @@ class _Kit:
             faults.over.set()
             if running:
                 await asyncio.wait(running)
-        if faults.unfenced >= _UNFENCED and not cast.fenced:
-            self._progress.find(
-                f"{faults.unfenced} sinks stood still in mid-transaction and kept others waiting,"
-                " and no backend was ended"
-            )
         self._progress.lag_at_end = self._progress.lag_last_seen
+
+    async def _leave_zombie(self, faults: Faults, cast: Cast) -> None:
+        """One more sink stands still, in mid-transaction: the others have to end its backend."""
+        if len(cast.sinks) == 1:
+            return
+        self._progress.phase = "a sink stands still"
+        number = self._plan.seed % len(cast.sinks)
+        fenced = cast.fenced
+        ended = await faults.freeze_until(cast.sinks[number], lambda: cast.fenced > fenced)
+        if ended is False:
+            self._progress.find(
+                f"sink-{number} stood still in mid-transaction for a minute, and no other sink"
+                " ended its backend"
+            )
 
     async def _wait_level(self) -> None:
         """Wait until the sinks have written everything; a finding where they are stuck.

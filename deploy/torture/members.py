@@ -25,7 +25,7 @@ _AWAY_RESTART_SECONDS = 2.0
 # Twice what a stop should take, and the longest freeze; Kubernetes kills after 30 s.
 _STOP_SECONDS = 90.0
 # Longer than any freeze of the schedule.
-_MOST_STOPPED_SECONDS = 40.0
+_MOST_STOPPED_SECONDS = 70.0
 _TAIL_BYTES = 4096
 _TAIL_LINES = 12
 _HAS_PROC = Path("/proc/self/status").exists()

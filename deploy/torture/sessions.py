@@ -13,7 +13,7 @@ from ...sink.classify import ErrorClass, classify
 from ...sink.database import make_engine
 from .load import REFUSED, REFUSED_RUN
 
-__all__ = ["does_zombie_block", "lock_table", "refuse_some", "terminate_backend"]
+__all__ = ["lock_table", "refuse_some", "terminate_backend"]
 
 # Rather one that is in a transaction; what has stood still for longer is for the sinks to end.
 _TERMINATE = text(
@@ -22,17 +22,6 @@ _TERMINATE = text(
     " AND pid <> pg_backend_pid() AND NOT (xact_start IS NOT NULL AND wait_event_type = 'Client'"
     " AND state_change < clock_timestamp() - interval '3 s')"
     " ORDER BY state NOT LIKE 'idle in transaction%' AND state <> 'active', random() LIMIT 1) AS s"
-)
-# A sink that has waited for its client for longer than the rebalance time-out and a few
-# looks of the others, and still keeps one of them from what it waits for as long.
-_ZOMBIES = text(
-    "SELECT count(*) FROM pg_stat_activity AS w"
-    " CROSS JOIN LATERAL unnest(pg_blocking_pids(w.pid)) AS b(pid)"
-    " JOIN pg_stat_activity AS z ON z.pid = b.pid"
-    " WHERE w.datname = current_database() AND w.application_name = z.application_name"
-    " AND z.application_name = 'oddslog sink' AND z.wait_event_type = 'Client'"
-    " AND greatest(z.xact_start, z.state_change) < clock_timestamp() - interval '18 s'"
-    " AND w.query_start < clock_timestamp() - interval '8 s'"
 )
 _LOCK_WAIT = text("SET LOCAL lock_timeout = '10s'")
 _REFUSING = {
@@ -75,18 +64,6 @@ async def lock_table(database_url: str, table: str, seconds: float) -> bool:
     finally:
         await engine.dispose()
     return True
-
-
-async def does_zombie_block(database_url: str) -> bool:
-    """Whether a sink that stands still keeps others waiting, and nobody has ended its backend."""
-    engine = make_engine(database_url, application_name="oddslog torture")
-    try:
-        async with engine.connect() as connection:
-            return bool((await connection.execute(_ZOMBIES)).scalar_one())
-    except Exception as error:
-        return _passes(error)
-    finally:
-        await engine.dispose()
 
 
 async def _hold(connection: AsyncConnection, table: str, seconds: float) -> None:

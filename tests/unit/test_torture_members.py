@@ -141,10 +141,10 @@ async def test_a_child_that_stands_still_is_woken_when_nobody_waits_for_it(tmp_p
     async with waiting(tmp_path).kept() as member:
         member.send(signal.SIGSTOP)
         await until(lambda: member.stopped, "standing still")
-        for now in (0.0, 20.0, 39.0):
+        for now in (0.0, 40.0, 69.0):
             member.look_after(now)
             assert member.stopped
-        member.look_after(41.0)
+        member.look_after(71.0)
         await until(lambda: not member.stopped, "going on")
 
 
