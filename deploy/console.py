@@ -6,13 +6,14 @@ line of standard output is one JSON object.
 """
 
 import json
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Protocol
 
 import typer
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
@@ -45,6 +46,26 @@ class Out:
     def say(self, text: str, style: str = "") -> None:
         """A line of the result, for people."""
         self._people.print(Text(text, style=style), soft_wrap=True)
+
+    @property
+    def width(self) -> int:
+        """Of the result for people, in characters."""
+        return self._people.width
+
+    @property
+    def terminal(self) -> Console | None:
+        """The console of the result, where that is a terminal."""
+        return self._people if self._people.is_terminal else None
+
+    def show(self, *parts: RenderableType) -> None:
+        """Lines and tables of the result, for people."""
+        for part in parts:
+            self._people.print(part, soft_wrap=isinstance(part, Text))
+
+    def line(self, text: str) -> None:
+        """A line of standard output, there at once also in a pipe."""
+        typer.echo(text)
+        sys.stdout.flush()
 
     def note(self, text: str, style: str = "dim") -> None:
         """A line about what is going on."""

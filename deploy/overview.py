@@ -1,54 +1,106 @@
-"""What `status` shows: log, group, ledger and dead letters side by side.
+"""What `status` shows: log, group, ledger, dead letters and spool side by side. Pure.
 
-Each server is asked for itself, so that one that is away does not hide the other.
+Each server was asked for itself, so that one that is away does not hide the other.
 """
 
-from dataclasses import asdict, dataclass
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
 
 from ..schemas.errors import OddslogError
-from ..sink.migrate import check_migrated
-from .console import Out
-from .database import asking, open_engine
-from .kafka import LogState, read_log
-from .queries import DatabaseState, KnownLog, read_database
-from .settings import Settings
+from .pace import Pace
 
-__all__ = ["Overview", "PartitionState", "read_overview", "show_overview"]
+if TYPE_CHECKING:
+    from ..ingest.spool_look import SpoolStatus
+    from .database_look import DatabaseView
+    from .log_look import LogView, Member
+    from .queries import KnownLog
 
-_MIB = 1024 * 1024
+__all__ = ["Overview", "PartitionState", "Places"]
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """What is looked at, in the words of the settings."""
+
+    topic: str
+    group: str
+    spool_dir: str | None = None
+    spool_bytes: int = 0
 
 
 @dataclass(frozen=True)
 class PartitionState:
-    """One partition; what nobody could be asked for is None."""
+    """One partition; what nobody could be asked for is None.
+
+    Attributes:
+        ledger_known: whether the database was asked; without a row it has nothing.
+        appended_at: when the oldest record that is not written was appended.
+    """
 
     partition: int
     log_start: int | None
     log_end: int | None
     ledger_next: int | None
     group_offset: int | None
+    ledger_known: bool = True
+    updated_at: datetime | None = None
+    appended_at: datetime | None = None
+    member: "Member | None" = None
 
     @property
     def lag_records(self) -> int | None:
         """Offsets between the tables and the log's end; a log not read yet lags whole."""
+        return self._behind(self.ledger_next) if self.ledger_known else None
+
+    @property
+    def group_lag_records(self) -> int | None:
+        """The same by the group's offset, which is never ahead of the tables."""
+        return self._behind(self.group_offset)
+
+    def _behind(self, offset: int | None) -> int | None:
         if self.log_end is None or self.log_start is None:
             return None
-        return self.log_end - (self.log_start if self.ledger_next is None else self.ledger_next)
+        return self.log_end - (self.log_start if offset is None else offset)
+
+    def lag_seconds(self, now: datetime) -> float | None:
+        """The age of the oldest record that is not written; 0 where there is none."""
+        if self.lag_records == 0:
+            return 0.0
+        if self.appended_at is None:
+            return None
+        return max(0.0, (now - self.appended_at).total_seconds())
 
 
 @dataclass(frozen=True)
 class Overview:
-    """Both sides, or the error that came instead."""
+    """All sides, or the error that came instead; None is a side not heard of yet.
 
-    settings: Settings
-    kafka: LogState | OddslogError
-    database: DatabaseState | OddslogError
+    Attributes:
+        places: what was looked at.
+        at: when.
+        kafka: the log and its group.
+        database: the ledger and what is beside it.
+        spool: where one is set; None also where it was never used.
+        oldest: when the first record that is not written was appended, by partition.
+        pace: how fast it goes.
+        heard: when a side answered last, by its name.
+    """
+
+    places: Places
+    at: datetime
+    kafka: "LogView | OddslogError | None"
+    database: "DatabaseView | OddslogError | None"
+    spool: "SpoolStatus | OddslogError | None" = None
+    oldest: Mapping[int, datetime] = field(default_factory=dict)
+    pace: Pace = field(default_factory=Pace)
+    heard: Mapping[str, datetime] = field(default_factory=dict)
 
     @property
     def errors(self) -> dict[str, OddslogError]:
         """What went wrong, by server."""
-        sides = {"Kafka": self.kafka, "PostgreSQL": self.database}
+        sides = {"Kafka": self.kafka, "PostgreSQL": self.database, "spool": self.spool}
         return {name: side for name, side in sides.items() if isinstance(side, OddslogError)}
 
     @property
@@ -57,132 +109,180 @@ class Overview:
         return max((error.exit_code for error in self.errors.values()), default=0)
 
     @property
-    def log(self) -> KnownLog | None:
+    def log_view(self) -> "LogView | None":
+        """Kafka's side, where it answered."""
+        return None if isinstance(self.kafka, OddslogError) else self.kafka
+
+    @property
+    def database_view(self) -> "DatabaseView | None":
+        """PostgreSQL's side, where it answered."""
+        return None if isinstance(self.database, OddslogError) else self.database
+
+    @property
+    def spool_view(self) -> "SpoolStatus | None":
+        """The spool, where there is one."""
+        return None if isinstance(self.spool, OddslogError) else self.spool
+
+    @property
+    def log(self) -> "KnownLog | None":
         """The log's entry in the database."""
-        if isinstance(self.database, OddslogError):
+        if self.database_view is None:
             return None
-        cluster = None if isinstance(self.kafka, OddslogError) else self.kafka.topic.cluster_id
-        return self.database.newest_log(self.settings.topic, cluster)
+        cluster = None if self.log_view is None else self.log_view.log.topic.cluster_id
+        return self.database_view.state.newest_log(self.places.topic, cluster)
 
     def partitions(self) -> list[PartitionState]:
         """The partitions that either side knows."""
         rows = {} if self.log is None else self.log.rows
-        kafka = None if isinstance(self.kafka, OddslogError) else self.kafka
-        numbers = sorted({*rows, *(kafka.ranges if kafka else ())})
+        view = self.log_view
+        ranges = {} if view is None else view.log.ranges
+        members = {} if view is None else {p: m for m in view.group.members for p in m.partitions}
         states = []
-        for number in numbers:
-            held = kafka.ranges.get(number) if kafka else None
+        for number in sorted({*rows, *ranges}):
+            held, row = ranges.get(number), rows.get(number)
             states.append(
                 PartitionState(
                     number,
                     held.start if held else None,
                     held.end if held else None,
-                    rows[number].next_offset if number in rows else None,
-                    kafka.committed.get(number) if kafka else None,
+                    row.next_offset if row is not None else None,
+                    view.log.committed.get(number) if view else None,
+                    self.database_view is not None,
+                    row.updated_at if row is not None else None,
+                    self.oldest.get(number),
+                    members.get(number),
                 )
             )
         return states
 
     def lag_records(self) -> int | None:
         """Of all partitions; None where a side is away."""
-        if self.errors:
+        if self.log_view is None or self.database_view is None:
             return None
         return sum(state.lag_records or 0 for state in self.partitions())
 
+    def group_lag_records(self) -> int | None:
+        """Of all partitions, by the group's offsets; None where Kafka is away."""
+        if self.log_view is None:
+            return None
+        return sum(state.group_lag_records or 0 for state in self.partitions())
+
+    def lag_seconds(self) -> float | None:
+        """The age of the oldest record that is not written; 0 where there is none."""
+        if self.lag_records() == 0:
+            return 0.0
+        ages = [state.lag_seconds(self.at) for state in self.partitions()]
+        return max((age for age in ages if age is not None), default=None)
+
+    def catch_up_seconds(self) -> float | None:
+        """How long until the tables are level with the log, if all goes on like this."""
+        lag = self.lag_records()
+        return None if lag is None else self.pace.catch_up_seconds(lag)
+
     def as_json(self) -> dict[str, Any]:
         """The object of `--json`."""
-        database = None if isinstance(self.database, OddslogError) else self.database
+        view, database, spool = self.log_view, self.database_view, self.spool_view
         return {
-            "topic": self.settings.topic,
-            "group": self.settings.group,
+            "at": self.at.isoformat(),
+            "topic": self.places.topic,
+            "group": self.places.group,
             "log_id": None if self.log is None else self.log.log_id,
             "lag_records": self.lag_records(),
-            "partitions": [
-                {**asdict(state), "lag_records": state.lag_records} for state in self.partitions()
-            ],
-            "dead_letters": None
-            if database is None
+            "group_lag_records": self.group_lag_records(),
+            "lag_seconds": _rounded(self.lag_seconds()),
+            "written_per_second": _rounded(self.pace.written_total),
+            "appended_per_second": _rounded(self.pace.appended_total),
+            "catch_up_seconds": _rounded(self.catch_up_seconds()),
+            "partitions": [self._partition_json(state) for state in self.partitions()],
+            "group_state": None if view is None else view.group.state,
+            "group_error": None if view is None else view.group.error,
+            "members": None
+            if view is None
             else [
-                {"status": status, "reason": reason, "letters": letters}
-                for status, reason, letters in database.dead_letters
+                {"client_id": one.client_id, "host": one.host, "partitions": list(one.partitions)}
+                for one in view.group.members
             ],
-            "pending_confirmations": None if database is None else database.pending_confirmations,
-            "database_bytes": None if database is None else database.size_bytes,
+            **_database_json(database),
+            "spool": None if spool is None else _spool_json(self.places, spool),
             "errors": {name: str(error) for name, error in self.errors.items()},
         }
 
-
-async def read_overview(settings: Settings) -> Overview:
-    """Ask both servers.
-
-    Raises:
-        ConfigurationError: no database is configured.
-    """
-    settings.require_database_url()
-    return Overview(settings, await _kafka(settings), await _database(settings))
-
-
-async def _kafka(settings: Settings) -> LogState | OddslogError:
-    try:
-        return await read_log(settings.kafka(), settings.topic, settings.group)
-    except OddslogError as error:
-        return error
-
-
-async def _database(settings: Settings) -> DatabaseState | OddslogError:
-    try:
-        async with open_engine(settings, "status") as engine:
-            with asking(engine):
-                async with engine.connect() as connection:
-                    await check_migrated(connection)
-                    return await read_database(connection)
-    except OddslogError as error:
-        return error
+    def _partition_json(self, state: PartitionState) -> dict[str, Any]:
+        number, lag = state.partition, state.lag_records
+        return {
+            "partition": number,
+            "log_start": state.log_start,
+            "log_end": state.log_end,
+            "ledger_next": state.ledger_next,
+            "group_offset": state.group_offset,
+            "lag_records": lag,
+            "group_lag_records": state.group_lag_records,
+            "lag_seconds": _rounded(state.lag_seconds(self.at)),
+            "written_per_second": _rounded(self.pace.written.get(number)),
+            "appended_per_second": _rounded(self.pace.appended.get(number)),
+            "catch_up_seconds": None
+            if lag is None
+            else _rounded(self.pace.catch_up_seconds(lag, number)),
+            "updated_at": _text(state.updated_at),
+            "member": None if state.member is None else state.member.host,
+        }
 
 
-def show_overview(overview: Overview, out: Out) -> None:
-    """Say it to people."""
-    settings = overview.settings
-    log = overview.log
-    known = "not written to this database yet" if log is None else f"log {log.log_id}"
-    out.say(f"Topic {settings.topic} ({known}), group {settings.group}", style="bold")
-    states = overview.partitions()
-    if states:
-        _show_partitions(states, out)
-    database = overview.database
-    if not isinstance(database, OddslogError):
-        _show_database(database, out)
-    lag = overview.lag_records()
-    if lag is not None:
-        out.say(f"Lag: {lag:,} records" if lag else "The tables are level with the log")
-    for error in overview.errors.values():
-        out.note(f"oddslog: {error}", style="red")
+_DATABASE_NAMES = (
+    "dead_letters",
+    "dead_letter_causes",
+    "waiting_letters",
+    "oldest_waiting_at",
+    "pending_confirmations",
+    "oldest_pending_at",
+    "database_bytes",
+)
 
 
-def _show_partitions(states: list[PartitionState], out: Out) -> None:
-    columns = ["partition", "log start", "log end", "ledger next", "group", "lag"]
-    rows = [
-        [
-            state.partition,
-            state.log_start,
-            state.log_end,
-            state.ledger_next,
-            state.group_offset,
-            state.lag_records,
-        ]
-        for state in states
-    ]
-    out.table(columns, rows, numbers=columns)
+def _database_json(database: "DatabaseView | None") -> dict[str, Any]:
+    if database is None:
+        return dict.fromkeys(_DATABASE_NAMES)
+    return {
+        "dead_letters": [
+            {"status": status, "reason": reason, "letters": letters}
+            for status, reason, letters in database.state.dead_letters
+        ],
+        "dead_letter_causes": [
+            {
+                "status": cause.status,
+                "reason": cause.reason,
+                "sqlstate": cause.sqlstate,
+                "constraint": cause.constraint,
+                "field": cause.field,
+                "letters": cause.letters,
+                "first_seen_at": _text(cause.first_seen_at),
+                "last_seen_at": _text(cause.last_seen_at),
+            }
+            for cause in database.causes
+        ],
+        "waiting_letters": database.waiting_letters,
+        "oldest_waiting_at": _text(database.oldest_waiting_at),
+        "pending_confirmations": database.state.pending_confirmations,
+        "oldest_pending_at": _text(database.oldest_pending_at),
+        "database_bytes": database.state.size_bytes,
+    }
 
 
-def _show_database(database: DatabaseState, out: Out) -> None:
-    letters = ", ".join(
-        f"{count:,} {status} ({reason})" for status, reason, count in database.dead_letters
-    )
-    out.facts(
-        [
-            ("dead letters", letters or "none"),
-            ("pending confirmations", database.pending_confirmations),
-            ("database", f"{database.size_bytes / _MIB:,.0f} MiB"),
-        ]
-    )
+def _spool_json(places: Places, spool: "SpoolStatus") -> dict[str, Any]:
+    return {
+        "directory": places.spool_dir,
+        "max_bytes": places.spool_bytes,
+        "fragments": spool.fragments,
+        "bytes": spool.bytes,
+        "oldest_at": _text(spool.oldest_at),
+        "rejected": spool.rejected,
+        "damaged_files": spool.damaged_files,
+    }
+
+
+def _text(moment: datetime | None) -> str | None:
+    return None if moment is None else moment.isoformat()
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 1)

@@ -26,7 +26,7 @@ class SpoolStatus:
     """A spool at a glance.
 
     Attributes:
-        in_use: whether a queue or a command has it.
+        in_use: whether a queue or a command has it; None where that was not asked.
         fragments: that wait to be sent.
         bytes: of those.
         oldest_at: when the first of them came.
@@ -37,7 +37,7 @@ class SpoolStatus:
         damaged_files: what was put aside because it could not be read whole.
     """
 
-    in_use: bool
+    in_use: bool | None
     fragments: int
     bytes: int
     oldest_at: datetime | None
@@ -63,8 +63,12 @@ class SpoolCheck:
     problems: list[str]
 
 
-def look_at_spool(directory: Path) -> SpoolStatus:
+def look_at_spool(directory: Path, *, ask_lock: bool = True) -> SpoolStatus:
     """Count what is inside.
+
+    Args:
+        directory: the spool's.
+        ask_lock: say whether it is in use, which holds its lock for an instant.
 
     Raises:
         ConfigurationError: there is no spool, or it cannot be read.
@@ -78,7 +82,7 @@ def look_at_spool(directory: Path) -> SpoolStatus:
         for row in _rejected(connection):
             reasons[row.reason] = reasons.get(row.reason, 0) + 1
     return SpoolStatus(
-        in_use=SpoolLock(files).taken(),
+        in_use=SpoolLock(files).taken() if ask_lock else None,
         fragments=fragments,
         bytes=size_bytes,
         oldest_at=None if oldest is None else _moment(oldest[0]),

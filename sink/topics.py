@@ -27,6 +27,7 @@ __all__ = [
     "await_controller",
     "create_topic",
     "describe_topic",
+    "describe_with",
     "topic_problems",
     "topic_warnings",
 ]
@@ -77,7 +78,7 @@ async def describe_topic(connection: KafkaConnection, topic: str) -> TopicDescri
     """
     client = await _start_admin(connection)
     try:
-        return await _describe(client, topic)
+        return await describe_with(client, topic)
     except KafkaError as error:
         raise UnreachableError(
             f"Kafka at {connection.bootstrap_servers} did not describe topic {topic}: "
@@ -197,7 +198,8 @@ async def _start_admin(connection: KafkaConnection) -> AIOKafkaAdminClient:
     return client
 
 
-async def _describe(client: AIOKafkaAdminClient, topic: str) -> TopicDescription | None:
+async def describe_with(client: AIOKafkaAdminClient, topic: str) -> TopicDescription | None:
+    """The same with a client that is open; raises what the client raises."""
     if topic not in await client.list_topics():
         return None
     (described,) = await client.describe_topics([topic])

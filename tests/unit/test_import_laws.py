@@ -16,8 +16,10 @@ PURE = {
     "deploy.torture.lateness",
     "deploy.letter_causes",
     "deploy.letter_view",
+    "deploy.pace",
     "deploy.torture.load",
     "deploy.torture.schedule",
+    "deploy.words",
     "schemas.backoff",
     "schemas.codec",
     "schemas.content_hash",
@@ -105,6 +107,8 @@ PURE_NEIGHBOURS = {"schemas.framing", "schemas.version"}
 ADAPTERS: dict[str, set[str]] = {
     "aiokafka": {
         "deploy.kafka",
+        "deploy.kafka_clients",
+        "deploy.log_look",
         "ingest.producer",
         "ingest.topic_check",
         "sink.consumer",
@@ -125,6 +129,7 @@ ADAPTERS: dict[str, set[str]] = {
         "deploy.commands.dlq_handling",
         "deploy.database",
         "deploy.letters",
+        "deploy.database_look",
         "deploy.queries",
         "deploy.redriving",
         "deploy.sinking",
