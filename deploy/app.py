@@ -9,6 +9,7 @@ from .commands import (
     config,
     demo,
     dlq,
+    doctor,
     feed,
     ledger,
     migrate,
@@ -69,6 +70,7 @@ app.command("sink", rich_help_panel=_RUN)(sink.sink)
 app.command("verify", rich_help_panel=_LOOK)(verify.verify)
 app.command("status", rich_help_panel=_LOOK)(status.status)
 app.command("runs", rich_help_panel=_LOOK)(runs.runs)
+app.command("doctor", rich_help_panel=_LOOK)(doctor.doctor)
 app.add_typer(ledger.app, name="ledger", rich_help_panel=_LOOK)
 app.add_typer(dlq.app, name="dlq", rich_help_panel=_LOOK)
 app.add_typer(spool.app, name="spool", rich_help_panel=_LOOK)

@@ -20,7 +20,7 @@ __all__ = ["Looks", "read_overview"]
 
 # How long a single `status` waits for a second look at a sink that has work to do.
 _BETWEEN_LOOKS_SECONDS = 2.0
-_WINDOW_SECONDS = 20.0
+_WINDOW_SECONDS = 10.0
 _SPOOL_SECONDS = 5.0
 
 

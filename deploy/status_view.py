@@ -284,9 +284,8 @@ def _level_in(overview: Overview, state: PartitionState) -> str:
     lag = state.lag_records
     if not lag:
         return "-"
-    left = overview.pace.catch_up_seconds(lag, state.partition)
-    known = state.partition in overview.pace.written
-    return duration_words(left) if left is not None or not known else "never"
+    # A sink goes from partition to partition: one whose turn has not come says nothing.
+    return duration_words(overview.pace.catch_up_seconds(lag, state.partition))
 
 
 def _written(overview: Overview, state: PartitionState) -> str:

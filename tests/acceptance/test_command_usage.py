@@ -34,6 +34,7 @@ COMMANDS = (
     "verify",
     "status",
     "runs",
+    "doctor",
     "ledger show",
     "ledger adopt",
     "dlq list",

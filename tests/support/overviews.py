@@ -13,7 +13,7 @@ from oddslog.deploy.overview import Overview, Places
 from oddslog.deploy.pace import Pace
 from oddslog.deploy.queries import Cause, DatabaseState, KnownLog
 from oddslog.ingest.spool_look import SpoolStatus
-from oddslog.schemas import OddslogError, UnreachableError
+from oddslog.schemas import UnreachableError
 from oddslog.sink.positions import LogRange
 from oddslog.sink.topics import TopicDescription
 
@@ -99,7 +99,7 @@ def cause(reason: str, letters: int, **others: Any) -> Cause:
     )
 
 
-def _away(overview: Overview, name: str, **side: OddslogError | Any) -> Overview:
+def _away(overview: Overview, name: str, **side: Any) -> Overview:
     heard = {**overview.heard, name: AT - timedelta(seconds=75)}
     return replace(overview, heard=heard, **side)
 

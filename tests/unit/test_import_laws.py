@@ -106,6 +106,7 @@ PURE_NEIGHBOURS = {"schemas.framing", "schemas.version"}
 # The only modules that may import these: the adapters to each outside world.
 ADAPTERS: dict[str, set[str]] = {
     "aiokafka": {
+        "deploy.doctor.kafka",
         "deploy.kafka",
         "deploy.kafka_clients",
         "deploy.log_look",
@@ -130,6 +131,7 @@ ADAPTERS: dict[str, set[str]] = {
         "deploy.database",
         "deploy.letters",
         "deploy.database_look",
+        "deploy.doctor.database",
         "deploy.queries",
         "deploy.redriving",
         "deploy.sinking",
