@@ -46,6 +46,11 @@ class GroupState:
     protocol_type: str = "consumer"
     error: str | None = None
 
+    @property
+    def words(self) -> str:
+        """The state for people: Kafka calls a group that nobody ever joined `Dead`."""
+        return "not there yet" if self.state == "Dead" else self.state
+
 
 @dataclass(frozen=True)
 class LogView:

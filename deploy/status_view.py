@@ -201,9 +201,9 @@ def _members(overview: Overview, most: int) -> list[Text]:
     if group.error is not None:
         return [_fact("members", f"not told: {group.error}", _WEAK)]
     if not group.members:
-        return [_fact("members", f"none, the group is {group.state}", _WEAK)]
+        return [_fact("members", f"none, the group is {group.words}", _WEAK)]
     style = "" if group.state == "Stable" else _WEAK
-    lines = [_fact("members", f"{len(group.members)}, the group is {group.state}", style)]
+    lines = [_fact("members", f"{len(group.members)}, the group is {group.words}", style)]
     shown = group.members if len(group.members) <= most else group.members[: most - 1]
     for member in shown:
         has = numbers_words(member.partitions)

@@ -201,7 +201,7 @@ def _group(facts: KafkaFacts) -> Finding:
             f"no sink is at work, and about {waiting:,} records wait",
             "Start one: oddslog sink",
         )
-    return ok("group", f"{len(group.members)} member(s), {group.state}")
+    return ok("group", f"{len(group.members)} member(s), the group is {group.words}")
 
 
 def _split(text: str) -> tuple[str, str]:
