@@ -10,7 +10,7 @@ from .finding import Finding, fail, ok, warn
 
 __all__ = ["NEEDED_RIGHTS", "judge_database"]
 
-# `round(extract(...), 1)` of the fence: `extract` gives a numeric since this one.
+# Multiranges (scrape runs), and `round(extract(...), 1)` of the fence.
 _OLDEST_VERSION = 140000
 _CLOCK_SECONDS = 2.0
 # One member's pool at its largest.
@@ -28,6 +28,7 @@ NEEDED_RIGHTS: Mapping[str, tuple[str, ...]] = {
     "oddslog_meta": _WRITTEN,
     "oddslog_pending_confirmations": RIGHTS,
     "oddslog_dead_letters": _WRITTEN,
+    "oddslog_run_batches": RIGHTS,
     VERSION_TABLE: ("SELECT",),
 }
 _MARKETS = ("market_odds", "competitor_market_odds")
