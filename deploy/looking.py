@@ -129,8 +129,12 @@ def _spool_in(directory: Path) -> SpoolStatus | None:
     return look_at_spool(directory, ask_lock=False)
 
 
-async def read_overview(settings: Settings) -> Overview:
+async def read_overview(settings: Settings, *, rates: bool = True) -> Overview:
     """Ask both servers, at once; a second time where a sink is at work, for its rate.
+
+    Args:
+        settings: where they are.
+        rates: whether the second look is wanted, which takes 2 s.
 
     Raises:
         ConfigurationError: no database is configured.
@@ -144,8 +148,8 @@ async def read_overview(settings: Settings) -> Overview:
         asked_at = time.monotonic()
         await looks.look_at_ages()
         view = first.log_view
-        if view is not None and view.group.members:
-            await asyncio.sleep(asked_at + _BETWEEN_LOOKS_SECONDS - time.monotonic())
+        if rates and view is not None and view.group.members:
+            await asyncio.sleep(max(0.0, asked_at + _BETWEEN_LOOKS_SECONDS - time.monotonic()))
             await _together(looks.look_at_tables(), looks.look_at_log())
         second = looks.overview()
         # Everything else of the first look, or an age would be of another moment than its lag.

@@ -20,7 +20,7 @@ from .console import Meter, Out
 from .database import asking
 from .kafka import read_log
 from .logs import let_libraries_log
-from .overview import read_overview
+from .looking import read_overview
 from .queries import read_database
 from .settings import Settings
 
@@ -87,7 +87,7 @@ def serve_status(
     """
 
     async def overview() -> dict[str, Any]:
-        return (await read_overview(settings)).as_json()
+        return (await read_overview(settings, rates=False)).as_json()
 
     endpoint = settings.http_endpoint()
     return None if endpoint is None else serve(*endpoint, overview=overview, required=required)

@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import make_url
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from oddslog.deploy.overview import read_overview
+from oddslog.deploy.looking import read_overview
 from oddslog.deploy.settings import Settings
 from oddslog.deploy.torture.proxy import Proxy
 from oddslog.schemas import KafkaConnection

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.laws import PURE_IMPORTS
 from tests.support.modules import PARTS, ROOT, calls, module_of, modules
 
 MOST_LINES = 400
@@ -70,32 +71,6 @@ PURE = {
     "sink.verify_marks",
     "sink.verify_redrives",
     "sink.verify_state",
-}
-# What a pure module may import beside our own pure ones.
-PURE_IMPORTS = {
-    "base64",
-    "bisect",
-    "collections",
-    "copy",
-    "dataclasses",
-    "datetime",
-    "decimal",
-    "enum",
-    "fastavro",
-    "functools",
-    "hashlib",
-    "html",
-    "io",
-    "itertools",
-    "json",
-    "math",
-    "operator",
-    "orjson",
-    "random",
-    "re",
-    "typing",
-    "uuid",
-    "zlib",
 }
 # A classifier of foreign errors must know their classes, and nothing else of them.
 PURE_EXCEPTIONS = {"sink.classify": {"asyncpg", "sqlalchemy.exc"}}
