@@ -27,7 +27,7 @@ NEEDED_RIGHTS: Mapping[str, tuple[str, ...]] = {
     "oddslog_ledger": _WRITTEN,
     "oddslog_meta": _WRITTEN,
     "oddslog_pending_confirmations": RIGHTS,
-    "oddslog_dead_letters": _WRITTEN,
+    "oddslog_dead_letters": RIGHTS,
     "oddslog_run_batches": RIGHTS,
     VERSION_TABLE: ("SELECT",),
 }
