@@ -315,7 +315,7 @@ async def test_the_wait_for_another_has_no_time_out(empty: AsyncEngine) -> None:
             lambda: one(
                 empty,
                 "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'advisory'"
-                " AND datname = current_database() AND now() - query_start > interval '20 ms'",
+                " AND datname = current_database() AND now() - query_start > interval '600 ms'",
             ),
             "the wait",
         )
@@ -325,8 +325,8 @@ async def test_the_wait_for_another_has_no_time_out(empty: AsyncEngine) -> None:
 
 
 def _set_hasty(connection: Connection) -> None:
-    connection.exec_driver_sql("SET LOCAL lock_timeout = '10ms'")
-    connection.exec_driver_sql("SET LOCAL statement_timeout = '10ms'")
+    connection.exec_driver_sql("SET LOCAL lock_timeout = '500ms'")
+    connection.exec_driver_sql("SET LOCAL statement_timeout = '500ms'")
 
 
 def str_url(engine: AsyncEngine) -> str:
