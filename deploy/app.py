@@ -13,6 +13,7 @@ from .commands import (
     feed,
     ledger,
     migrate,
+    replay,
     runs,
     sink,
     spool,
@@ -67,6 +68,7 @@ app.command("migrate", rich_help_panel=_RUN)(migrate.migrate)
 app.command("topics", rich_help_panel=_RUN)(topics.topics)
 app.add_typer(feed.app, name="feed", rich_help_panel=_RUN)
 app.command("sink", rich_help_panel=_RUN)(sink.sink)
+app.command("replay", rich_help_panel=_RUN)(replay.replay)
 app.command("verify", rich_help_panel=_LOOK)(verify.verify)
 app.command("status", rich_help_panel=_LOOK)(status.status)
 app.command("runs", rich_help_panel=_LOOK)(runs.runs)

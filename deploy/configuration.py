@@ -19,7 +19,7 @@ SECRETS = ("database_url", "sasl_password", "ssl_keyfile_password")
 _FILE = "_FILE"
 # Variables that are read elsewhere: by the entry point, and by tests (a kill point).
 _OTHER_VARIABLES = ("ODDSLOG_DEBUG", "ODDSLOG_KILL_POINT")
-_OPTIONS = {"database_schema": "--schema"}
+_OPTIONS = {"database_schema": "--schema", "database_url": "--database"}
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,16 @@ from typing import Protocol
 
 import typer
 from rich.console import Console, RenderableType
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table
 from rich.text import Text
 
@@ -144,6 +153,14 @@ class Out:
             yield lambda _text: None
 
 
+class _Rate(ProgressColumn):
+    """How many a second, of late."""
+
+    def render(self, task: Task) -> Text:
+        speed = task.finished_speed or task.speed
+        return Text("" if speed is None else f"{speed:,.0f}/s", style="dim")
+
+
 class _Bar:
     def __init__(self, console: Console, label: str, total: int | None, unit: str) -> None:
         count = "{task.completed:,.0f}"
@@ -154,7 +171,9 @@ class _Bar:
             TextColumn("{task.description:<8}"),
             BarColumn(bar_width=None),
             TextColumn(f"{count} {unit}"),
+            _Rate(),
             TimeElapsedColumn(),
+            *(() if total is None else (TextColumn("left:"), TimeRemainingColumn())),
             console=console,
         )
         self._task: TaskID = self._progress.add_task(label, total=total)
@@ -180,6 +199,7 @@ class _Plain:
     def __init__(self, out: Out, label: str, total: int | None, unit: str) -> None:
         self._out = out
         self._label = label
+        self._total = total
         self._of = f" of {total:,}" if total is not None else ""
         self._unit = unit
         self._done = 0
@@ -192,10 +212,16 @@ class _Plain:
         self._done = done
         if time.monotonic() - self._said >= _PLAIN_EVERY_SECONDS:
             self._said = time.monotonic()
-            self._say("")
+            self._say(self._pace())
 
     def finish(self) -> None:
         self._say(f" in {time.monotonic() - self._started:.1f} s")
+
+    def _pace(self) -> str:
+        rate = self._done / (time.monotonic() - self._started)
+        if self._total is None or not rate:
+            return f", {rate:,.0f}/s"
+        return f", {rate:,.0f}/s, {(self._total - self._done) / rate:,.0f} s left"
 
     def _say(self, tail: str) -> None:
         self._out.note(f"{self._label}: {self._done:,}{self._of} {self._unit}{tail}")

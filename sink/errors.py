@@ -43,11 +43,14 @@ class TooMuchPoisonError(ProtectionError):
     `cause` is what `--accept-poison` takes.
     """
 
-    def __init__(self, cause: str, count: int, poisoned: int, judged: int) -> None:
+    def __init__(
+        self, cause: str, count: int, poisoned: int, judged: int, *, command: str = "sink"
+    ) -> None:
         super().__init__(
             f"{poisoned} of the last {judged} snapshots and records cannot be written, {count} of"
             f" them for one cause: {cause}. When so many fail, look at the tables and the scraper"
-            f" first. To keep such as dead letters and go on: oddslog sink --accept-poison {cause}"
+            " first. To keep such as dead letters and go on: oddslog"
+            f" {command} --accept-poison {cause}"
         )
         self.cause = cause
 

@@ -21,6 +21,7 @@ __all__ = [
     "lock_log",
     "mark_went_back",
     "move_over_gap",
+    "note_floors",
     "read_rows",
     "register_log",
 ]
@@ -71,6 +72,15 @@ _READ_FLOORS_SOURCE = text(
 _WRITE_FLOORS = text(
     "INSERT INTO oddslog_meta (name, value) VALUES ('id_floors', CAST(:value AS jsonb))"
     " ON CONFLICT (name) DO UPDATE SET value = EXCLUDED.value, updated_at = now()"
+)
+# What the first replay into a database without a ledger has found: the ids of the rows
+# that it writes were never seen by who wrote the log.
+_NOTE_FLOORS = text(
+    "INSERT INTO oddslog_meta (name, value) VALUES ('id_floors_before_replay',"
+    " CAST(:value AS jsonb)) ON CONFLICT (name) DO NOTHING"
+)
+_TAKE_NOTED_FLOORS = text(
+    "DELETE FROM oddslog_meta WHERE name = 'id_floors_before_replay' RETURNING value"
 )
 
 
@@ -166,7 +176,7 @@ async def add_rows(
             can be trusted.
     """
     if first_time:
-        await _raise_floors(connection)
+        await _raise_floors(connection, first_time=True)
     for partition, (start, gap) in sorted(starts.items()):
         await connection.execute(
             _INSERT_ROW,
@@ -188,7 +198,7 @@ async def mark_went_back(connection: AsyncConnection, log_id: int, ends: Mapping
     of an earlier such moment are still being filled in, the floors stay where they
     are: ids above them are given out anew by the refill.
     """
-    await _raise_floors(connection)
+    await _raise_floors(connection, first_time=False)
     for partition, end in ends.items():
         await connection.execute(
             _SET_IDS_VALID_FROM,
@@ -216,12 +226,29 @@ async def move_over_gap(connection: AsyncConnection, log_id: int, partition: int
         raise ProtectionError(f"partition {partition}: another process moved the ledger")
 
 
-async def _raise_floors(connection: AsyncConnection) -> None:
+async def note_floors(connection: AsyncConnection) -> None:
+    """Note the highest ids before a replay writes into a database without a ledger.
+
+    The ledger's first row takes them as the floors, however many rows were replayed
+    by then; the earliest note stays.
+    """
+    await connection.execute(_NOTE_FLOORS, {"value": await _highest_ids(connection)})
+
+
+async def _raise_floors(connection: AsyncConnection, *, first_time: bool) -> None:
     if (await connection.execute(_IS_REFILLING)).scalar_one():
         return
-    row = (await connection.execute(_READ_FLOORS_SOURCE)).one()
-    value = json.dumps({"betpawa": row.betpawa, "competitor": row.competitor})
+    noted = (await connection.execute(_TAKE_NOTED_FLOORS)).scalar_one_or_none()
+    if first_time and noted is not None:
+        value = json.dumps(noted)
+    else:
+        value = await _highest_ids(connection)
     await connection.execute(_WRITE_FLOORS, {"value": value})
+
+
+async def _highest_ids(connection: AsyncConnection) -> str:
+    row = (await connection.execute(_READ_FLOORS_SOURCE)).one()
+    return json.dumps({"betpawa": row.betpawa, "competitor": row.competitor})
 
 
 def _gaps_json(gaps: Sequence[Gap]) -> str:

@@ -7,7 +7,7 @@ transactions and compaction leave holes.
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -132,7 +132,7 @@ class LogReader:
 
     async def read(
         self, spans: Mapping[int, LogRange], *, max_records: int, max_bytes: int
-    ) -> AsyncIterator[list[PartitionPart]]:
+    ) -> AsyncGenerator[list[PartitionPart], None]:
         """The spans' records, decoded, in log order in each partition; bounded by both limits.
 
         The parts of a partition follow one another without holes, from the span's start

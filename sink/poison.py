@@ -42,9 +42,11 @@ class PoisonWindow:
     Args:
         accepted: causes that the operator goes on with; one stands for all that
             begin with it (`poison` for `poison/22P02/markets.outcomes`).
+        command: whose `--accept-poison` an error names.
     """
 
-    def __init__(self, accepted: Collection[str] = ()) -> None:
+    def __init__(self, accepted: Collection[str] = (), *, command: str = "sink") -> None:
+        self._command = command
         self._accepted = tuple(accepted)
         self._polls: deque[PoisonTally] = deque()
 
@@ -66,7 +68,7 @@ class PoisonWindow:
         poisoned = sum(causes.values())
         if poisoned >= _FEWEST_POISONED and poisoned > judged * _MOST_SHARE:
             (cause, count), *_ = causes.most_common(1)
-            raise TooMuchPoisonError(cause, count, poisoned, judged)
+            raise TooMuchPoisonError(cause, count, poisoned, judged, command=self._command)
 
     def add(self, tally: PoisonTally) -> None:
         """Remember a poll that is committed."""

@@ -38,7 +38,15 @@ from .redriven import settle_redriven, split_redriven
 from .runs import write_arrivals
 from .write import Written, write_items
 
-__all__ = ["PartitionPart", "PollResult", "write_poll"]
+__all__ = [
+    "PartTotals",
+    "PartitionPart",
+    "PollResult",
+    "drop_unstable_ids",
+    "part_totals",
+    "poison_tally",
+    "write_poll",
+]
 
 
 @dataclass(slots=True)
@@ -125,7 +133,7 @@ async def _write_locked(
     records = [record for part in live for record in part.records]
     result.records = len(records)
     items = items_of(records)
-    await _drop_unstable_ids(connection, items, valid_from, result)
+    result.unstable_ids = await drop_unstable_ids(connection, items, valid_from)
     written = await write_items(connection, log_id, items, limits, store_raw=store_raw)
     reached("sink.rows_written")
     letters = [letter_for_record(r) for r in records if r.error is not None] + written.letters
@@ -177,10 +185,10 @@ def _drop_applied(
     return live
 
 
-async def _drop_unstable_ids(
-    connection: AsyncConnection, items: Items, valid_from: Mapping[int, int], result: PollResult
-) -> None:
-    """Leave out plain ids that may name another row of this database by now."""
+async def drop_unstable_ids(
+    connection: AsyncConnection, items: Items, valid_from: Mapping[int, int]
+) -> int:
+    """Leave out plain ids that may name another row of this database by now; how many."""
     old = [
         item
         for item in items.ids
@@ -192,11 +200,11 @@ async def _drop_unstable_ids(
         )
     ]
     if not old:
-        return
+        return 0
     floors = (await connection.execute(sql.READ_ID_FLOORS)).scalar_one_or_none() or {}
     unstable = {id(item) for item in old if item.id > floors.get(item.kind.value, 0)}
     items.ids = [item for item in items.ids if id(item) not in unstable]
-    result.unstable_ids = len(unstable)
+    return len(unstable)
 
 
 def _count(
@@ -217,10 +225,10 @@ def _count(
     result.copy_seconds = written.copy_seconds
     everything = (*letters, *redriven)
     result.letters = Counter((letter.reason, _cause(letter)) for letter in everything)
-    result.tally = _tally(written, letters)
+    result.tally = poison_tally(written, letters)
 
 
-def _tally(written: Written, letters: Sequence[DeadLetter]) -> PoisonTally:
+def poison_tally(written: Written, letters: Sequence[DeadLetter]) -> PoisonTally:
     """For the sliding window: waiting ones, conflicts and what was sent again are no poison."""
     poisoned = Counter(
         _cause(letter) for letter in letters if letter.reason in (POISON, UNDECODABLE)
@@ -241,23 +249,7 @@ async def _advance(
     letters: Sequence[DeadLetter],
 ) -> None:
     """Step 6. Each partition's row goes from the locked value to the part's end."""
-    totals = {part.partition: _Totals(records=len(part.records)) for part in live}
-    for snapshot in written.inserted:
-        if snapshot.record.partition is not None:
-            totals[snapshot.record.partition].snapshots += 1
-            totals[snapshot.record.partition].markets += len(snapshot.data["markets"])
-    for duplicate in written.duplicates:
-        if duplicate.record.partition is not None:
-            totals[duplicate.record.partition].duplicates += 1
-    for letter in letters:
-        if letter.record.partition is not None:
-            totals[letter.record.partition].dead_letters += 1
-    for part in live:
-        totals[part.partition].confirmations = sum(
-            len(record.fragment.confirmations) + len(record.fragment.unchanged_ids)
-            for record in part.records
-            if record.fragment is not None
-        )
+    totals = part_totals(live, written, letters)
     partitions = [part.partition for part in live]
     moved = await connection.execute(
         sql.UPDATE_LEDGER,
@@ -270,7 +262,7 @@ async def _advance(
             "last_crc32s": [part.last.crc32 if part.last else None for part in live],
             **{
                 name: [getattr(totals[p], name) for p in partitions]
-                for name in _Totals.__dataclass_fields__
+                for name in PartTotals.__dataclass_fields__
             },
         },
     )
@@ -279,9 +271,33 @@ async def _advance(
         raise ProtectionError("the ledger changed while its rows were locked")
 
 
+def part_totals(
+    parts: Sequence[PartitionPart], written: Written, letters: Sequence[DeadLetter]
+) -> dict[int, "PartTotals"]:
+    """What a poll adds to the totals of each of its partitions."""
+    totals = {part.partition: PartTotals(records=len(part.records)) for part in parts}
+    for snapshot in written.inserted:
+        if snapshot.record.partition is not None:
+            totals[snapshot.record.partition].snapshots += 1
+            totals[snapshot.record.partition].markets += len(snapshot.data["markets"])
+    for duplicate in written.duplicates:
+        if duplicate.record.partition is not None:
+            totals[duplicate.record.partition].duplicates += 1
+    for letter in letters:
+        if letter.record.partition is not None:
+            totals[letter.record.partition].dead_letters += 1
+    for part in parts:
+        totals[part.partition].confirmations = sum(
+            len(record.fragment.confirmations) + len(record.fragment.unchanged_ids)
+            for record in part.records
+            if record.fragment is not None
+        )
+    return totals
+
+
 @dataclass(slots=True)
-class _Totals:
-    """What one poll adds to a partition's totals."""
+class PartTotals:
+    """What is added to a partition's totals."""
 
     records: int = 0
     snapshots: int = 0

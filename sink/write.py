@@ -50,7 +50,8 @@ class Written:
     """What came of a run of items.
 
     `inserted` and `duplicates` hold the items themselves, for the ledger's
-    totals by partition; `letters` still have to be inserted.
+    totals by partition; `letters` still have to be inserted. `pending` has one
+    confirmation of each key without a row, `unfound` one of each id without a row.
     """
 
     kinds: dict[Kind, KindCounts] = field(default_factory=lambda: {k: KindCounts() for k in Kind})
@@ -58,6 +59,8 @@ class Written:
     duplicates: list[SnapshotItem] = field(default_factory=list)
     conflicts: int = 0
     letters: list[DeadLetter] = field(default_factory=list)
+    pending: list[ConfirmationItem] = field(default_factory=list)
+    unfound: list[IdItem] = field(default_factory=list)
     missing_ids: int = 0
     trials: int = 0
     copy_seconds: float = 0.0
@@ -164,8 +167,9 @@ class _KindWriter:
             except Exception as error:
                 self._isolate(plan, group, error)
             else:
-                self._counts.matched += len(group) - pending
-                self._counts.pending += pending
+                self._counts.matched += len(group) - len(pending)
+                self._counts.pending += len(pending)
+                self._written.pending += pending
         self._written.trials += plan.trials
 
     async def plain_ids(self, ids: Sequence[IdItem]) -> None:
@@ -178,9 +182,10 @@ class _KindWriter:
             {"ids": [i.id for i in ids], "confirmed_ats": [i.confirmed_at for i in ids]},
         )
         # An id may name several rows only if the sequence was set back by hand.
-        found = len({row.id for row in rows})
-        self._counts.matched += found
-        self._written.missing_ids += len(ids) - found
+        found = {row.id for row in rows}
+        self._counts.matched += len(found)
+        self._written.missing_ids += len(ids) - len(found)
+        self._written.unfound += [i for i in ids if i.id not in found]
 
     def _refused(self, item: SnapshotItem | ConfirmationItem, problem: Problem | None) -> bool:
         if problem is None:
@@ -301,8 +306,8 @@ class _KindWriter:
         for conflict in outcome.conflicts:
             _add_conflict(self._written, conflict)
 
-    async def _confirm(self, group: Sequence[ConfirmationItem]) -> int:
-        """Confirm the group; returns how many had no row and are pending now."""
+    async def _confirm(self, group: Sequence[ConfirmationItem]) -> list[ConfirmationItem]:
+        """Confirm the group; returns those that had no row and are pending now."""
         rows = await self._connection.execute(
             self._sql.confirm,
             {**_key_parameters(group), "confirmed_ats": [c.confirmed_at for c in group]},
@@ -322,7 +327,7 @@ class _KindWriter:
                     "items": [c.item for c in pending],
                 },
             )
-        return len(pending)
+        return pending
 
 
 @dataclass(slots=True)

@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, settings
 settings.register_profile("oddslog", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("oddslog")
 
-pytest_plugins = ["tests.fixtures.servers", "tests.fixtures.sinks"]
+pytest_plugins = ["tests.fixtures.servers", "tests.fixtures.sinks", "tests.fixtures.replays"]
 
 # A run in the background (nohup, a CI job) ignores these, and so would every child
 # that a test means to interrupt: what is ignored is inherited.

@@ -31,6 +31,7 @@ COMMANDS = (
     "feed football-data",
     "feed ndjson",
     "sink",
+    "replay",
     "verify",
     "status",
     "runs",

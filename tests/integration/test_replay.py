@@ -1,0 +1,173 @@
+"""Replay: a log into a database once more, by the command, on real servers."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from oddslog.deploy.compare import compare
+from oddslog.deploy.stack import Servers
+from oddslog.ingest.feeds import SimulateSettings, simulate
+from oddslog.schemas import KafkaConnection, WriteBatch
+from oddslog.sink.database import make_engine
+from tests.fixtures.servers import create_database, drop_database, url_of
+from tests.fixtures.sinks import Feed, RunSink
+from tests.support.command import Command, Result
+from tests.support.conservation import feed_events
+from tests.support.messy import RECORDS, add_parents, feed_messy
+from tests.support.polls import one
+from tests.support.running import running
+from tests.support.tables import content, ledger
+from tests.support.waiting import until
+
+
+async def replay(command: Command, *arguments: str) -> Result:
+    """Run it to its end, beside the test's own tasks."""
+    return (await asyncio.to_thread(command, "replay", "--json", *arguments)).ok()
+
+
+def counts(result: Result) -> dict[str, Any]:
+    """What a run came to, without what is of this run alone."""
+    own = ("replay_id", "dry_run", "seconds", "retries", "complete")
+    return {name: value for name, value in result.json.items() if name not in own}
+
+
+def two_cycles() -> list[WriteBatch]:
+    """Sixty events, scraped twice: the second time mostly confirmations."""
+    settings = SimulateSettings(
+        events=60,
+        cycles=2,
+        changed_share=0.4,
+        batch_events=20,
+        raw_response_bytes=200,
+        started_at=datetime(2026, 1, 1, tzinfo=UTC),
+    )
+    return list(simulate(settings))
+
+
+async def test_an_empty_database_is_restored(
+    command: Command,
+    feed: Feed,
+    run_sink: RunSink,
+    kafka: KafkaConnection,
+    topic: str,
+    engine: AsyncEngine,
+    empty_engine: AsyncEngine,
+    empty_url: str,
+) -> None:
+    """Table by table equal to the one that the sink filled; the second time nothing changes."""
+    fed = two_cycles()
+    await feed(fed)
+    await feed_messy(kafka, topic)
+    await run_sink()
+    first = await replay(command, "--from-offset", "0", "--database", empty_url)
+    original = await content(engine)
+    restored = await content(empty_engine)
+    for table, rows in original.items():
+        assert rows, table
+        assert restored[table] == rows, table
+    assert await ledger(empty_engine) == []
+    assert await one(empty_engine, "SELECT count(*) FROM oddslog_meta WHERE name ~ '^replay:'") == 0
+    again = await replay(command, "--database", empty_url)
+    assert await content(empty_engine) == original
+    for table, came_to in again.json["tables"].items():
+        assert came_to["inserted"] == 0, table
+        there = came_to["already_there"]
+        assert there == sum(first.json["tables"][table][n] for n in ("inserted", "already_there"))
+    assert again.json["known_letters"] == sum(first.json["dead_letters"].values())
+
+
+@pytest.fixture
+async def messy_engine(
+    servers: Servers, template_with_parents: str, new_name: str
+) -> AsyncIterator[AsyncEngine]:
+    """A database with parents, on which the messy log comes to everything there is."""
+    name = f"{new_name}_messy"
+    engine = make_engine(await create_database(servers, name, template_with_parents))
+    await add_parents(engine)
+    yield engine
+    await engine.dispose()
+    await drop_database(servers, name)
+
+
+async def test_a_dry_run_says_what_the_real_run_does(
+    command: Command,
+    servers: Servers,
+    new_name: str,
+    kafka: KafkaConnection,
+    topic: str,
+    messy_engine: AsyncEngine,
+) -> None:
+    """Whatever the size of polls: what an earlier one would have written counts."""
+    await feed_messy(kafka, topic)
+    into = command.but(DATABASE_URL=url_of(servers, f"{new_name}_messy"))
+    untouched = await content(messy_engine)
+    tried = [
+        counts(await replay(into.but(POLL_RECORDS=records), "--dry-run"))
+        for records in ("2", "500")
+    ]
+    assert await content(messy_engine) == untouched
+    assert await one(messy_engine, "SELECT count(*) FROM oddslog_logs") == 0
+    done = counts(await replay(into.but(POLL_RECORDS="3")))
+    assert tried == [done, done]
+    assert done["records"] == RECORDS
+    assert done["tables"]["odds_snapshots"] == {
+        "inserted": 15,
+        "already_there": 3,
+        "conflicts": 3,
+    }
+    assert done["tables"]["market_odds"] == {"inserted": 30, "already_there": 6}
+    assert done["tables"]["competitor_odds_snapshots"] == {
+        "inserted": 3,
+        "already_there": 3,
+        "conflicts": 3,
+    }
+    assert done["dead_letters"] == {
+        "undecodable": 3,
+        "poison": 3,
+        "missing_parent": 3,
+        "conflict": 6,
+    }
+    assert (done["confirmations"], done["waiting_confirmations"]) == (15, 3)
+    assert (done["unstable_ids"], done["confirmed_ids"]) == (9, 0)
+    # And of what is there now, again.
+    tried_again = counts(await replay(into, "--dry-run"))
+    assert tried_again == counts(await replay(into))
+    assert tried_again["tables"]["odds_snapshots"]["inserted"] == 0
+    assert tried_again["known_letters"] == 15
+
+
+async def test_beside_a_running_sink(
+    command: Command, kafka: KafkaConnection, topic: str, engine: AsyncEngine
+) -> None:
+    """Both write the same records at once; each row is there once, and the sink goes on."""
+    fed = await feed_events(kafka, topic, range(1, 200))
+    small = command.but(POLL_RECORDS="20")
+    async with running(kafka, topic, engine, poll_records=20) as run:
+        replays = [asyncio.create_task(replay(small)) for _ in range(2)]
+        await asyncio.gather(*replays)
+        more = await feed_events(kafka, topic, range(200, 220))
+        total = 2 * 219
+        await until(
+            lambda: one(engine, "SELECT sum(next_offset) = :n FROM oddslog_ledger", n=total),
+            "the sink to go on",
+        )
+        assert not run.task.done()
+    result = await compare(engine, [*fed, *more])
+    assert result.equal, result.first_difference
+    assert await one(engine, "SELECT count(*) FROM oddslog_dead_letters") == 0
+
+
+async def test_the_ledger_does_not_move(
+    command: Command, run_sink: RunSink, kafka: KafkaConnection, topic: str, engine: AsyncEngine
+) -> None:
+    """Neither by a real run nor by a dry one."""
+    await feed_events(kafka, topic, range(1, 10))
+    await run_sink()
+    before = await ledger(engine)
+    await replay(command)
+    await replay(command, "--dry-run")
+    assert await ledger(engine) == before
