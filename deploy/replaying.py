@@ -28,6 +28,7 @@ __all__ = ["ReplayRun", "run_replay"]
 log = structlog.get_logger("oddslog.replay")
 
 _METER_SECONDS = 0.2
+_MASK = "***"  # SQLAlchemy's, in a URL
 
 
 @dataclass(frozen=True)
@@ -166,6 +167,8 @@ def _tell_how_to_go_on(
         return
     command = resume_command(state.replay_id)
     out.note(f"Interrupted; what is written stays. To go on with it: {command}", style="bold")
+    if _MASK in command:
+        out.note(f"(with the database's password in place of {_MASK})")
 
 
 class _Stopper:

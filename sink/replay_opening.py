@@ -126,28 +126,21 @@ class _Opening:
             await self._offsets_at(wanted, request.choice.to_time),
         )
         gaps: dict[int, Gap] = {}
-        if request.adopt:
-            gaps = adopted_gaps(
-                spans,
-                ranges,
-                partition_count=self.identity.partition_count,
-                accept_gap=request.accept_gap,
-            )
         async with self.engine.connect() as connection, connection.begin() as transaction:
             log_id = await register_log(connection, self.identity)
             rows = await read_rows(connection, log_id)
+            await self._check_log(rows, ranges)
             known = await unfinished(connection)
             state = self._new_state(log_id, spans)
             if request.adopt:
                 await _refuse_filled(connection, known)
+                gaps = self._adopted_gaps(spans, ranges)
             if request.dry_run:
                 await transaction.rollback()
             else:
                 if not rows:
                     await note_floors(connection)
                 await add_state(connection, state)
-        # What was noted stays behind after a refusal here, and does no harm.
-        await self._check_log(rows, ranges)
         return OpenedReplay(self._target(gaps, adopt=request.adopt), state, tuple(known))
 
     async def resume(self, replay_id: str) -> OpenedReplay:
@@ -168,6 +161,16 @@ class _Opening:
         self, partitions: list[int], moment: datetime | None
     ) -> Mapping[int, int | None]:
         return {} if moment is None else await self.reader.offsets_at(partitions, moment)
+
+    def _adopted_gaps(
+        self, spans: Mapping[int, LogRange], ranges: Mapping[int, LogRange]
+    ) -> dict[int, Gap]:
+        return adopted_gaps(
+            spans,
+            ranges,
+            partition_count=self.identity.partition_count,
+            accept_gap=self.request.accept_gap,
+        )
 
     def _new_state(self, log_id: int, spans: Mapping[int, LogRange]) -> ReplayState:
         return ReplayState(

@@ -98,6 +98,16 @@ def hiding(command: Command, folder: Path, packages: str, **other: str) -> Comma
         ("feed ndjson .", "cannot be read: it is a folder"),
         ("sink --start-from middle", "'--start-from'"),
         ("sink --log-level loud", "'--log-level'"),
+        ("replay --from-time 2026-03-01T12:00", "for UTC write 2026-03-01T12:00Z"),
+        ("replay --captured-to 2026-03-01", "for UTC write 2026-03-01T00:00Z"),
+        ("replay --to-time noon", "'noon' is no time; it looks like 2026-03-01T12:00Z"),
+        ("replay --event 123", "--event: '123' is none; it looks like betpawa:123"),
+        ("replay --run first", "'--run'"),
+        ("replay --partition -1", "'--partition'"),
+        ("replay --max-rate 0", "'--max-rate'"),
+        ("replay --from-offset 5 --to-offset 5", "--from-offset must be before --to-offset"),
+        ("replay --database mysql://a:s3cret@b/c", "--database must look like postgresql://"),
+        ("replay --resume x --dry-run", "--resume goes on with what was asked for at first"),
         ("topics --partitions 3", "--partitions: only goes with --create"),
         ("topics --topic a/b", "--topic must be"),
         ("topics --bootstrap-servers kafka", "--bootstrap-servers must be host:port"),
@@ -152,7 +162,9 @@ def test_kafka_away_is_exit_code_3(command: Command, arguments: str) -> None:
     assert command.settings["BOOTSTRAP_SERVERS"] in result.error
 
 
-@pytest.mark.parametrize("arguments", ["migrate", "ledger show", "dlq list", "runs", "sink"])
+@pytest.mark.parametrize(
+    "arguments", ["migrate", "ledger show", "dlq list", "runs", "sink", "replay"]
+)
 def test_postgresql_away_is_exit_code_3(command: Command, arguments: str) -> None:
     """One line, and the password is not in it."""
     result = command(*arguments.split())

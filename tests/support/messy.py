@@ -23,7 +23,7 @@ async def add_parents(engine: AsyncEngine) -> None:
     async with engine.begin() as connection:
         for table in ("events", "competitor_events", "bookmakers"):
             await connection.execute(
-                text(f"INSERT INTO {table} (id) SELECT generate_series(1, 40)")  # noqa: S608
+                text(f"INSERT INTO {table} (id) SELECT generate_series(1, 40)")
             )
         await connection.execute(text("INSERT INTO scrape_runs (id) VALUES (1), (2)"))
 

@@ -1,4 +1,5 @@
 """The content of two databases, table by table: what has to be equal after a replay."""
+# ruff: noqa: S608 - our own names
 
 from collections.abc import Sequence
 from typing import Any
@@ -62,7 +63,7 @@ async def ledger(engine: AsyncEngine) -> Sequence[Any]:
     """The ledger's rows, without the times of their writing."""
     found = await rows(
         engine,
-        f"SELECT partition, next_offset, start_offset, accepted_gaps, last_offset, last_crc32,"
+        "SELECT partition, next_offset, start_offset, accepted_gaps, last_offset, last_crc32,"
         " records_total, snapshots_total, markets_total, confirmations_total, duplicates_total,"
         f" dead_letters_total, {_LOG}"
         " FROM oddslog_ledger JOIN oddslog_logs AS g USING (log_id) ORDER BY partition",
