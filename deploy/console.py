@@ -158,7 +158,7 @@ class _Rate(ProgressColumn):
 
     def render(self, task: Task) -> Text:
         speed = task.finished_speed or task.speed
-        return Text("" if speed is None else f"{speed:,.0f}/s", style="dim")
+        return Text("" if speed is None else _rate(speed), style="dim")
 
 
 class _Bar:
@@ -220,11 +220,15 @@ class _Plain:
     def _pace(self) -> str:
         rate = self._done / (time.monotonic() - self._started)
         if self._total is None or not rate:
-            return f", {rate:,.0f}/s"
-        return f", {rate:,.0f}/s, {(self._total - self._done) / rate:,.0f} s left"
+            return f", {_rate(rate)}"
+        return f", {_rate(rate)}, {(self._total - self._done) / rate:,.0f} s left"
 
     def _say(self, tail: str) -> None:
         self._out.note(f"{self._label}: {self._done:,}{self._of} {self._unit}{tail}")
+
+
+def _rate(a_second: float) -> str:
+    return f"{a_second:,.0f}/s" if a_second >= 10 else f"{a_second:.1f}/s"
 
 
 def _console(*, stderr: bool) -> Console:
