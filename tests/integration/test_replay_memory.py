@@ -14,7 +14,7 @@ from tests.support.fragments import holding, record
 from tests.support.kafka import produce
 
 MIB = 1024 * 1024
-RECORDS = 150
+RECORDS = 80
 # The child's own peak, and not that of the tests or of the stack.
 MEASURE = """
 import resource, subprocess, sys
@@ -40,7 +40,7 @@ def measured(command: Command, *arguments: str) -> tuple[int, int]:
 
 
 async def test_memory_is_flat(command: Command, kafka: KafkaConnection, topic: str) -> None:
-    """150 MB of records in parts of a megabyte: far less than that above one of them alone."""
+    """80 MB of records in parts of a megabyte: far less than that above one of them alone."""
     raw = os.urandom(MIB // 2).hex()
     for first in range(0, RECORDS, 10):
         values = [
