@@ -5,15 +5,16 @@ confirmation by plain id names no event and no time, an undecodable record only 
 its key and its headers.
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from ..schemas.codec import EventWrites
 from ..schemas.errors import ConfigurationError
-from ..schemas.wire import HEADER_RUN, Kind, record_key
-from .items import ConfirmationItem, Items, Key, LogRecord, SnapshotItem
+from ..schemas.wire import Kind, record_key
+from .arrivals import run_of
+from .items import ConfirmationItem, IdItem, Items, Key, LogRecord, SnapshotItem
 
 __all__ = ["ReplayFilter", "count", "parse_event"]
 
@@ -42,17 +43,33 @@ class ReplayFilter:
         return Items(
             [s for s in items.snapshots if self._snapshot(s)],
             [c for c in items.confirmations if self._confirmation(c)],
-            [i for i in items.ids if self._plain_id(i.record.fragment)],
+            [i for i in items.ids if self._plain_id(i)],
         )
 
-    def takes_undecodable(self, record: LogRecord) -> bool:
-        """Whether a record that has no writes to look at passes by its key and headers."""
+    def takes_record(self, record: LogRecord) -> bool:
+        """Whether a record that has no writes to look at passes by its key and its run."""
         if self._bounded:
             return False
         keys = {record_key(kind, event_id) for kind, event_id in self.events}
-        runs = {str(run).encode() for run in self.runs}
-        said = {value for name, value in record.headers if name == HEADER_RUN}
-        return (not keys or record.key in keys) and (not runs or bool(runs & said))
+        return (not keys or record.key in keys) and self._in_runs(run_of(record))
+
+    def whole(self, records: Sequence[LogRecord], found: Items, kept: Items) -> list[LogRecord]:
+        """The records of which everything passes: those have arrived, of their run.
+
+        Args:
+            records: all.
+            found: their writes.
+            kept: those that pass.
+        """
+        if self.takes_all:
+            return [*records]
+        left = Counter(id(item.record) for item in _all(found))
+        left.subtract(id(item.record) for item in _all(kept))
+        return [
+            record
+            for record in records
+            if not left[id(record)] and (id(record) in left or self.takes_record(record))
+        ]
 
     def to_json(self) -> dict[str, Any]:
         """As JSON has it."""
@@ -81,14 +98,14 @@ class ReplayFilter:
         # The row has the snapshot's own run; one without it belongs to its batch's.
         run = item.data["scrape_run_id"]
         if run is None:
-            run = _run(item.record.fragment)
+            run = run_of(item.record)
         return self._key(item.kind, item.key) and self._in_runs(run)
 
     def _confirmation(self, item: ConfirmationItem) -> bool:
-        return self._key(item.kind, item.key) and self._in_runs(_run(item.record.fragment))
+        return self._key(item.kind, item.key) and self._in_runs(run_of(item.record))
 
-    def _plain_id(self, fragment: EventWrites | None) -> bool:
-        return not self._bounded and not self.events and self._in_runs(_run(fragment))
+    def _plain_id(self, item: IdItem) -> bool:
+        return not self._bounded and not self.events and self._in_runs(run_of(item.record))
 
     def _key(self, kind: Kind, key: Key) -> bool:
         if self.events and (kind, key.event_id) not in self.events:
@@ -117,15 +134,14 @@ def parse_event(text: str) -> tuple[Kind, int]:
     return Kind(kind), int(number)
 
 
-def _run(fragment: EventWrites | None) -> int | None:
-    return None if fragment is None else fragment.scrape_run_id
-
-
 def _time(text: str | None) -> datetime | None:
     return None if text is None else datetime.fromisoformat(text)
 
 
 def count(items: Items) -> int:
     """How many writes there are."""
-    kinds: Sequence[Sequence[object]] = (items.snapshots, items.confirmations, items.ids)
-    return sum(map(len, kinds))
+    return len(_all(items))
+
+
+def _all(items: Items) -> list[SnapshotItem | ConfirmationItem | IdItem]:
+    return [*items.snapshots, *items.confirmations, *items.ids]

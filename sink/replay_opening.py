@@ -33,6 +33,7 @@ _IS_FILLED = text(
     " OR EXISTS (SELECT FROM oddslog_ledger)"
     " OR EXISTS (SELECT FROM oddslog_pending_confirmations WHERE log_id IS NOT NULL)"
     " OR EXISTS (SELECT FROM oddslog_dead_letters WHERE log_id IS NOT NULL)"
+    " OR EXISTS (SELECT FROM oddslog_run_batches WHERE log_partition >= 0)"
 )
 _CHECK_BYTES = 1024 * 1024
 

@@ -5,7 +5,7 @@ READ COMMITTED, in the sink's order, so that the two do not deadlock:
 1. lock the replay's own state; nobody but another owner of it waits for that
 2. (dry run) put in the keys that earlier polls would have inserted by now
 3. fold, snapshots and their markets, confirmations: `write_items`
-4. dead letters
+4. dead letters, and what has arrived of scrape runs
 5. with the last rows of a replay that adopts: the ledger
 6. the state; commit, or (dry run) roll everything back
 """
@@ -20,6 +20,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from ..schemas.kill_points import reached
 from ..schemas.wire import Kind
 from . import sql
+from .arrivals import arrivals_of
 from .checks import ColumnLimits
 from .dead_letters import CONFLICT, DeadLetter, insert_dead_letters, letter_for_record
 from .items import Items, PartitionPart, SnapshotItem, items_of
@@ -30,6 +31,7 @@ from .replay_filters import count
 from .replay_progress import ReplayCounts, ReplayState
 from .replay_scratch import Scratch
 from .replay_store import lock_state, save_state
+from .runs import write_arrivals
 from .transaction import drop_unstable_ids, part_totals, poison_tally
 from .write import Written, write_items
 
@@ -123,7 +125,8 @@ async def _write(
     found = items_of(records)
     items = state.where.select(found)
     undecodable = [r for r in records if r.error is not None]
-    kept = [r for r in undecodable if state.where.takes_undecodable(r)]
+    kept = [r for r in undecodable if state.where.takes_record(r)]
+    whole = state.where.whole(records, found, items)
     counts = ReplayCounts(records=len(records))
     counts.filtered = count(found) - count(items) + len(undecodable) - len(kept)
     counts.unstable_ids = await _drop_untrusted_ids(connection, state.log_id, items)
@@ -135,6 +138,7 @@ async def _write(
     letters = [letter_for_record(record) for record in kept] + written.letters
     counts.known_letters = await _known_letters(connection, state.log_id, letters)
     await insert_dead_letters(connection, state.log_id, letters)
+    await write_arrivals(connection, arrivals_of(whole))
     _count(counts, items, written, letters)
     totals = part_totals(parts, written, letters)
     following = state.after(parts, counts, {p: asdict(added) for p, added in totals.items()})

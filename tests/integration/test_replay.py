@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -45,7 +46,8 @@ def two_cycles() -> list[WriteBatch]:
         raw_response_bytes=200,
         started_at=datetime(2026, 1, 1, tzinfo=UTC),
     )
-    return list(simulate(settings))
+    batches = list(simulate(settings))
+    return [replace(one, scrape_run_id=7, batch_count=len(batches)) for one in batches]
 
 
 async def test_an_empty_database_is_restored(

@@ -47,9 +47,16 @@ _QUERIES = {
     ),
     "oddslog_dead_letters": (
         "SELECT log_partition, log_offset, item, status, reason, sqlstate, constraint_name, field,"
-        " parent_id, message, kind, event_id, record_key, value, headers, appended_at,"
-        f" {_LOG} FROM oddslog_dead_letters LEFT JOIN oddslog_logs AS g USING (log_id)"
+        " parent_id, message, kind, event_id, scrape_run_id, record_key, value, headers,"
+        f" appended_at, {_LOG} FROM oddslog_dead_letters LEFT JOIN oddslog_logs AS g USING (log_id)"
         " ORDER BY 1, 2, 3"
+    ),
+    # Of one batch put together: which partition a row names depends on how polls fell.
+    "oddslog_run_batches": (
+        "SELECT run_id, batch_id, max(batch_index), max(batch_count), max(fragment_count),"
+        " (SELECT range_agg(part)::text FROM oddslog_run_batches AS o, unnest(o.fragments) AS part"
+        "  WHERE o.run_id = r.run_id AND o.batch_id = r.batch_id), min(first_at), max(last_at)"
+        " FROM oddslog_run_batches AS r GROUP BY run_id, batch_id ORDER BY 1, 2"
     ),
 }
 

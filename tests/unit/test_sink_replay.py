@@ -39,7 +39,7 @@ def test_nothing_asked_for_takes_everything() -> None:
     """Also what names no event and no time."""
     values = (holding(record()), confirming(NOON, LATER), ids(1, 2))
     assert taken(ReplayFilter(), *values) == 5
-    assert ReplayFilter().takes_undecodable(log_record(b""))
+    assert ReplayFilter().takes_record(log_record(b""))
 
 
 def test_a_snapshots_own_run_counts_before_its_batchs() -> None:
@@ -61,6 +61,20 @@ def test_bounds_are_from_inclusive_to_exclusive() -> None:
     assert taken(ReplayFilter(captured_from=NOON), value) == 2
     assert taken(ReplayFilter(captured_to=LATER), value) == 1
     assert taken(ReplayFilter(captured_from=LATER), value) == 1
+
+
+def test_a_fragment_has_arrived_where_all_of_it_passes() -> None:
+    """Of one that is taken in part, the run is not complete in this database."""
+    value = holding(record(snapshot()), record(snapshot(at=LATER)))
+    both, broken = log_record(value), LogRecord(0, 1, b"betpawa:7", None, (), None)
+    found = items_of([both])
+    for where, whole in (
+        (ReplayFilter(), [both, broken]),
+        (ReplayFilter(captured_from=NOON), [both]),
+        (ReplayFilter(captured_from=LATER), []),
+        (ReplayFilter(events=frozenset({(Kind.BETPAWA, 7)})), [broken]),
+    ):
+        assert where.whole([both, broken], found, where.select(found)) == whole
 
 
 @pytest.mark.parametrize("text", ["betpawa", "betpawa:", "betpawa:x", "ids:1", "1", "betpawa:-1"])
