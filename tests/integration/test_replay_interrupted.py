@@ -4,17 +4,21 @@ import asyncio
 import re
 import shlex
 import signal
+from dataclasses import replace
 
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from oddslog.schemas import KafkaConnection
+from oddslog.schemas.errors import ProtectionError
+from oddslog.sink.replay_transaction import write_replayed
 from tests.fixtures.sinks import RunSink
 from tests.integration.test_replay import replay
 from tests.support.command import Command, Result
 from tests.support.conservation import feed_events
 from tests.support.kafka import delete_records
 from tests.support.polls import one
+from tests.support.replays import opened_replay
 from tests.support.tables import content
 from tests.support.waiting import until
 
@@ -157,3 +161,24 @@ async def test_the_last_owner_goes_on(
     assert first.process.returncode == 4
     assert "oddslog: " in err
     assert await one(engine, SNAPSHOTS) == EVENTS
+
+
+async def test_a_commit_whose_reply_was_lost(
+    kafka: KafkaConnection, topic: str, engine: AsyncEngine
+) -> None:
+    """The next attempt finds it: nothing is written or counted a second time."""
+    await feed_events(kafka, topic, range(EVENTS))
+    async with opened_replay(engine, kafka, topic) as (reader, opened):
+        polls = reader.read(opened.state.remaining(), max_records=20, max_bytes=1 << 20)
+        parts = await anext(polls)
+        await polls.aclose()
+        first, _ = await write_replayed(opened.target, opened.state, parts, lambda _: None)
+        before = await content(engine)
+        again, _ = await write_replayed(opened.target, opened.state, parts, lambda _: None)
+        assert again == first
+        assert again.counts.records == 20
+        assert await content(engine) == before
+        # And what comes behind it is not taken for it.
+        other = replace(opened.state, owner="other")
+        with pytest.raises(ProtectionError, match="another process does replay"):
+            await write_replayed(opened.target, other, parts, lambda _: None)
