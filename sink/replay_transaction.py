@@ -5,7 +5,8 @@ READ COMMITTED, in the sink's order, so that the two do not deadlock:
 1. lock the replay's own state; nobody but another owner of it waits for that
 2. (dry run) put in the keys that earlier polls would have inserted by now
 3. fold, snapshots and their markets, confirmations: `write_items`
-4. dead letters, and what has arrived of scrape runs
+4. dead letters, what becomes of those that were sent again, and what has arrived of scrape
+   runs
 5. with the last rows of a replay that adopts: the ledger
 6. the state; commit, or (dry run) roll everything back
 """
@@ -27,6 +28,8 @@ from .items import Items, PartitionPart, SnapshotItem, items_of
 from .ledger import LogIdentity, add_rows, lock_log, read_rows
 from .poison import PoisonTally
 from .positions import Gap
+from .redrive_rules import Attempt
+from .redriven import settle_redriven, split_redriven
 from .replay_filters import count
 from .replay_progress import ReplayCounts, ReplayState
 from .replay_scratch import Scratch
@@ -42,8 +45,10 @@ _KNOWN_LETTERS = text(
     "SELECT count(*) FROM oddslog_dead_letters AS d JOIN unnest(CAST(:partitions AS int[]),"
     " CAST(:offsets AS bigint[]), CAST(:items AS int[])) AS u(partition, log_offset, item)"
     " ON d.log_partition = u.partition AND d.log_offset = u.log_offset AND d.item = u.item"
-    " WHERE d.log_id = :log_id"
+    # Without headers: made of a record that was sent again, before its own was read.
+    " WHERE d.log_id = :log_id AND d.headers IS NOT NULL"
 )
+_NEVER = 2**63 - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,13 +141,36 @@ async def _write(
         connection, state.log_id, items, target.limits, store_raw=target.store_raw
     )
     letters = [letter_for_record(record) for record in kept] + written.letters
+    _count(counts, items, written, letters)
+    letters, redrives = split_redriven(whole, letters)
     counts.known_letters = await _known_letters(connection, state.log_id, letters)
     await insert_dead_letters(connection, state.log_id, letters)
+    own: list[DeadLetter] = []
+    if redrives:
+        ends = await _applied(connection, state, parts, redrives)
+        own = await settle_redriven(connection, state.log_id, redrives, ends)
     await write_arrivals(connection, arrivals_of(whole))
-    _count(counts, items, written, letters)
-    totals = part_totals(parts, written, letters)
+    totals = part_totals(parts, written, letters + own)
     following = state.after(parts, counts, {p: asdict(added) for p, added in totals.items()})
     return written, letters, following
+
+
+async def _applied(
+    connection: AsyncConnection,
+    state: ReplayState,
+    parts: Sequence[PartitionPart],
+    redrives: Sequence[Attempt],
+) -> dict[int, int]:
+    """Up to where records are written: whose letter is not there needs none.
+
+    Of a partition that is not replayed no record will follow that could.
+    """
+    rows = await read_rows(connection, state.log_id)
+    written = {p: span.next_offset for p, span in state.spans.items()}
+    written |= {part.partition: part.end for part in parts}
+    known = {p: row.next_offset for p, row in rows.items()}
+    ends = {one.redrive.partition: _NEVER for one in redrives}
+    return ends | {p: max(offset, known.get(p, 0)) for p, offset in written.items()}
 
 
 async def _drop_untrusted_ids(connection: AsyncConnection, log_id: int, items: Items) -> int:

@@ -4,7 +4,6 @@ import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Any
 
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -13,13 +12,20 @@ from oddslog.deploy.compare import compare
 from oddslog.deploy.stack import Servers
 from oddslog.ingest.feeds import SimulateSettings, simulate
 from oddslog.schemas import KafkaConnection, WriteBatch
+from oddslog.schemas.redrive import Redrive, redrive_headers
+from oddslog.schemas.wire import Kind
 from oddslog.sink.database import make_engine
-from tests.fixtures.servers import create_database, drop_database, url_of
+from oddslog.sink.replay_progress import KindCounts
+from oddslog.sink.topics import describe_topic
+from tests.fixtures.servers import create_database, drop_database
 from tests.fixtures.sinks import Feed, RunSink
 from tests.support.command import Command, Result
 from tests.support.conservation import feed_events
+from tests.support.fragments import good, holding, record, with_market
+from tests.support.kafka import produce
 from tests.support.messy import RECORDS, add_parents, feed_messy
-from tests.support.polls import one
+from tests.support.polls import letters, one
+from tests.support.replays import replay_into
 from tests.support.running import running
 from tests.support.tables import content, ledger
 from tests.support.waiting import until
@@ -28,12 +34,6 @@ from tests.support.waiting import until
 async def replay(command: Command, *arguments: str) -> Result:
     """Run it to its end, beside the test's own tasks."""
     return (await asyncio.to_thread(command, "replay", "--json", *arguments)).ok()
-
-
-def counts(result: Result) -> dict[str, Any]:
-    """What a run came to, without what is of this run alone."""
-    own = ("replay_id", "dry_run", "seconds", "retries", "complete")
-    return {name: value for name, value in result.json.items() if name not in own}
 
 
 def two_cycles() -> list[WriteBatch]:
@@ -96,50 +96,57 @@ async def messy_engine(
 
 
 async def test_a_dry_run_says_what_the_real_run_does(
-    command: Command,
-    servers: Servers,
-    new_name: str,
-    kafka: KafkaConnection,
-    topic: str,
-    messy_engine: AsyncEngine,
+    kafka: KafkaConnection, topic: str, messy_engine: AsyncEngine
 ) -> None:
     """Whatever the size of polls: what an earlier one would have written counts."""
     await feed_messy(kafka, topic)
-    into = command.but(DATABASE_URL=url_of(servers, f"{new_name}_messy"))
     untouched = await content(messy_engine)
     tried = [
-        counts(await replay(into.but(POLL_RECORDS=records), "--dry-run"))
-        for records in ("2", "500")
+        (await replay_into(messy_engine, kafka, topic, dry_run=True, poll_records=size)).counts
+        for size in (2, 500)
     ]
     assert await content(messy_engine) == untouched
     assert await one(messy_engine, "SELECT count(*) FROM oddslog_logs") == 0
-    done = counts(await replay(into.but(POLL_RECORDS="3")))
+    done = (await replay_into(messy_engine, kafka, topic, poll_records=3)).counts
     assert tried == [done, done]
-    assert done["records"] == RECORDS
-    assert done["tables"]["odds_snapshots"] == {
-        "inserted": 15,
-        "already_there": 3,
-        "conflicts": 3,
-    }
-    assert done["tables"]["market_odds"] == {"inserted": 30, "already_there": 6}
-    assert done["tables"]["competitor_odds_snapshots"] == {
-        "inserted": 3,
-        "already_there": 3,
-        "conflicts": 3,
-    }
-    assert done["dead_letters"] == {
+    assert done.records == RECORDS
+    assert done.kinds[Kind.BETPAWA] == KindCounts(15, 3, 3, 30, 6)
+    assert done.kinds[Kind.COMPETITOR] == KindCounts(3, 3, 3, 6, 6)
+    assert done.dead_letters == {
         "undecodable": 3,
         "poison": 3,
         "missing_parent": 3,
         "conflict": 6,
     }
-    assert (done["confirmations"], done["waiting_confirmations"]) == (15, 3)
-    assert (done["unstable_ids"], done["confirmed_ids"]) == (9, 0)
+    assert (done.confirmations, done.waiting_keys) == (15, 3)
+    assert (done.unstable_ids, done.confirmed_ids) == (9, 0)
     # And of what is there now, again.
-    tried_again = counts(await replay(into, "--dry-run"))
-    assert tried_again == counts(await replay(into))
-    assert tried_again["tables"]["odds_snapshots"]["inserted"] == 0
-    assert tried_again["known_letters"] == 15
+    tried_again = (await replay_into(messy_engine, kafka, topic, dry_run=True)).counts
+    assert tried_again == (await replay_into(messy_engine, kafka, topic)).counts
+    assert tried_again.kinds[Kind.BETPAWA].inserted == 0
+    assert tried_again.known_letters == 15
+
+
+async def test_the_command_says_what_a_dry_run_would_do(
+    command: Command, kafka: KafkaConnection, topic: str, engine: AsyncEngine
+) -> None:
+    """By table, for people and for machines; with every choice there is."""
+    await produce(kafka, topic, [good(1), good(1), good(2), b"broken"])
+    choices = (
+        "--partition 0 --to-offset 3 --from-time 2020-01-01T00:00Z --captured-from 2020-01-01T00Z"
+        " --captured-to 2040-01-01T00:00+01:00 --event betpawa:1 --event competitor:2 --dry-run"
+    )
+    result = await replay(command, *choices.split())
+    assert result.json["tables"]["odds_snapshots"] == {
+        "inserted": 1,
+        "already_there": 1,
+        "conflicts": 0,
+    }
+    assert result.json["tables"]["market_odds"] == {"inserted": 2, "already_there": 2}
+    assert (result.json["records"], result.json["filtered"]) == (3, 1)
+    assert (result.json["dry_run"], result.json["replay_id"]) == (True, None)
+    assert "would insert" in result.err
+    assert await one(engine, "SELECT count(*) FROM odds_snapshots") == 0
 
 
 async def test_beside_a_running_sink(
@@ -164,12 +171,42 @@ async def test_beside_a_running_sink(
 
 
 async def test_the_ledger_does_not_move(
-    command: Command, run_sink: RunSink, kafka: KafkaConnection, topic: str, engine: AsyncEngine
+    run_sink: RunSink, kafka: KafkaConnection, topic: str, engine: AsyncEngine
 ) -> None:
     """Neither by a real run nor by a dry one."""
     await feed_events(kafka, topic, range(1, 10))
     await run_sink()
     before = await ledger(engine)
-    await replay(command)
-    await replay(command, "--dry-run")
+    await replay_into(engine, kafka, topic)
+    await replay_into(engine, kafka, topic, dry_run=True)
     assert await ledger(engine) == before
+
+
+async def test_what_was_sent_again(
+    kafka: KafkaConnection,
+    topic: str,
+    run_sink: RunSink,
+    engine: AsyncEngine,
+    empty_engine: AsyncEngine,
+) -> None:
+    """A redriven record marks its letter in a replayed database too, and is counted by itself."""
+    wide = with_market(record(), betpawa_market_name="x" * 300)
+    await produce(kafka, topic, [holding(wide), holding(wide, event_id=2), good(3)])
+    await run_sink()
+    described = await describe_topic(kafka, topic)
+    assert described is not None
+    for number, value in enumerate([good(1), holding(wide, event_id=2)]):
+        letter = (await letters(engine))[number]
+        redrive = Redrive(described.cluster_id, topic, 0, number, 0, letter.appended_at)
+        await produce(kafka, topic, [value], headers=redrive_headers(redrive))
+    await run_sink()
+    states = [(letter.status, letter.redrives_seen) for letter in await letters(engine)]
+    assert states == [("redriven", 1), ("dead", 1)]
+    tried = await replay_into(empty_engine, kafka, topic, dry_run=True, poll_records=1)
+    done = await replay_into(empty_engine, kafka, topic, poll_records=2)
+    assert tried.counts == done.counts
+    assert done.counts.dead_letters == {"poison": 3}
+    assert await content(empty_engine) == await content(engine)
+    again = await replay_into(empty_engine, kafka, topic)
+    assert again.counts.kinds[Kind.BETPAWA].inserted == 0
+    assert await content(empty_engine) == await content(engine)

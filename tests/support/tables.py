@@ -48,6 +48,7 @@ _QUERIES = {
     "oddslog_dead_letters": (
         "SELECT log_partition, log_offset, item, status, reason, sqlstate, constraint_name, field,"
         " parent_id, message, kind, event_id, scrape_run_id, record_key, value, headers,"
+        " redrives_seen, redrive_partition, redrive_offset, original_value,"
         f" appended_at, {_LOG} FROM oddslog_dead_letters LEFT JOIN oddslog_logs AS g USING (log_id)"
         " ORDER BY 1, 2, 3"
     ),
