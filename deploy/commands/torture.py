@@ -34,8 +34,9 @@ def torture(
     """Kill, freeze, cut and restart everything at random, and check that nothing was lost.
 
     A feeder and the sinks, each behind proxies, on servers of its own (a local
-    stack; with --stack env the configured ones, which are not restarted). At the
-    end each acknowledged snapshot must be in the tables exactly once and equal,
+    stack; with --stack env the configured ones, which are not restarted). Some rows
+    that snapshots refer to come late, some never; a sink that stands still must be
+    fenced. At the end each acknowledged snapshot must be in the tables exactly once and equal,
     each poisoned one a dead letter, and nothing else there. Exit code 1 where that
     is not so.
 

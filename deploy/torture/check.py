@@ -207,8 +207,10 @@ async def _check_letters(connection: AsyncConnection, fed: _Fed, result: Conserv
         names = _names(letter)
         if not names or not names <= allowed.get((letter.status, letter.reason), set()):
             result.unexpected += 1
-            told = f"{letter.status}, {letter.reason}"
-            _note(result, f"unexpected dead letter {letter.id}: {told} {names}")
+            told = (
+                f"{letter.status}, {letter.reason}: {', '.join(map(_told, names)) or 'unreadable'}"
+            )
+            _note(result, f"unexpected dead letter {letter.id}: {told}")
         elif letter.status == "written":
             written |= {name for name in names if not isinstance(name, bytes)}
         else:
@@ -219,7 +221,7 @@ async def _check_letters(connection: AsyncConnection, fed: _Fed, result: Conserv
             _note(result, f"{letters} dead letters of one source {source}")
     for name in (fed.poisoned | fed.garbage | fed.orphaned) - found:
         result.missing += 1
-        _note(result, f"missing dead letter: {name!r}")
+        _note(result, f"missing dead letter: {_told(name)}")
     await _check_written(connection, written, result)
 
 
@@ -239,7 +241,8 @@ async def _check_written(
         )
         for row in rowless:
             result.missing += 1
-            _note(result, f"missing: {kind} {tuple(row)}, whose dead letter says written")
+            name = _told((kind, *row))
+            _note(result, f"missing: {name}, whose dead letter says written")
     result.swept = (await connection.execute(_SWEPT)).scalar_one()
 
 
@@ -255,6 +258,14 @@ def _names(letter: Any) -> set[SnapshotId | bytes]:
         (letter.kind, letter.event_id, one["bookmaker_id"] or 0, one["captured_at"])
         for one in held.snapshots
     }
+
+
+def _told(name: SnapshotId | bytes) -> str:
+    if isinstance(name, bytes):
+        return f"garbage {name.decode(errors='replace')}"
+    kind, event_id, bookmaker_id, captured_at = name
+    bookmaker = f" bookmaker {bookmaker_id}" if bookmaker_id else ""
+    return f"{kind}:{event_id}{bookmaker} captured at {captured_at.isoformat()}"
 
 
 async def _check_counts(connection: AsyncConnection, log: LogState, result: Conservation) -> None:
