@@ -35,10 +35,10 @@ def torture(
 
     A feeder and the sinks, each behind proxies, on servers of its own (a local
     stack; with --stack env the configured ones, which are not restarted). Some rows
-    that snapshots refer to come late, some never; a sink that stands still must be
-    fenced. At the end each acknowledged snapshot must be in the tables exactly once and equal,
-    each poisoned one a dead letter, and nothing else there. Exit code 1 where that
-    is not so.
+    that snapshots refer to come late, some never; a sink that stands still has to be
+    fenced. At the end each acknowledged snapshot must be in the tables exactly once
+    and equal, each poisoned one a dead letter, each without its row a waiting one,
+    and nothing else there. Exit code 1 where that is not so.
 
     Example: oddslog torture --minutes 1 --seed 1
     """
