@@ -11,8 +11,9 @@ import pytest
 ROOT = Path(__file__).parents[2]
 PARTS = ("schemas", "ingest", "sink", "deploy")
 INTEGRATION = ROOT / "tests" / "integration"
+ACCEPTANCE = ROOT / "tests" / "acceptance"
 # A name, and where a test says it, at which of the comings there.
-NAME = re.compile(r"((?:ingest|sink)\.[a-z_]+)(?::\d+)?")
+NAME = re.compile(r"((?:ingest|sink|replay|dlq)\.[a-z_]+)(?::\d+)?")
 
 
 def points_in(source: str) -> Iterator[str]:
@@ -59,6 +60,10 @@ def points_of_the_tests() -> set[str]:
     """All names that a kill test is run with."""
     modules = [path.stem for path in INTEGRATION.glob("test_*kill_points*.py")]
     said = {text for module in modules for text in parametrised(module)}
+    # The operator's commands are killed by the tests of each.
+    for path in (INTEGRATION / "test_replay_interrupted.py", ACCEPTANCE / "test_command_dlq.py"):
+        constants = ast.walk(ast.parse(path.read_text("utf-8")))
+        said |= {str(node.value) for node in constants if isinstance(node, ast.Constant)}
     return {found[1] for found in map(NAME.fullmatch, said) if found}
 
 
