@@ -158,9 +158,8 @@ def _say_findings(findings: Findings, seconds: float | None, out: Out) -> None:
         out.say(f"{findings.counts.total():,} differences", style="bold red")
         for difference in findings.differences:
             out.say(f"  {difference.line()}")
-        rest = findings.counts.total() - len(findings.differences)
-        if rest > 0:
-            out.note(f"  and {rest:,} more; see --show")
+        if findings.not_kept:
+            out.note(f"  and {findings.not_kept:,} more; see --show")
         out.facts([(_SAID[f], n) for f, n in findings.counts.items() if n], title="Differences")
     compared: list[tuple[str, object]] = [
         (name, getattr(findings, name))

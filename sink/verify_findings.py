@@ -66,13 +66,14 @@ class Difference:
 
 @dataclass(slots=True)
 class Findings:
-    """Counts of everything, and the first `keep` differences themselves."""
+    """Counts of everything, and the first `keep` differences; `not_kept` counts the others."""
 
     keep: int = 10
     counts: Counter[Found] = field(default_factory=Counter)
     explained: Counter[Explained] = field(default_factory=Counter)
     letters: Counter[str] = field(default_factory=Counter)
     differences: list[Difference] = field(default_factory=list)
+    not_kept: int = 0
     records: int = 0
     snapshots: int = 0
     markets: int = 0
@@ -88,6 +89,8 @@ class Findings:
         self.counts[difference.found] += count
         if len(self.differences) < self.keep:
             self.differences.append(difference)
+        else:
+            self.not_kept += 1
 
     def explain(self, why: Explained, count: int = 1) -> None:
         """Count what is no difference."""

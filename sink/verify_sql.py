@@ -176,7 +176,7 @@ def verify_statements(kind: Kind, raw_is_jsonb: bool) -> VerifyStatements:
             "SELECT m.snapshot_id, count(*) AS rows, max(m.id) AS last_id"
             f" FROM {markets} AS m WHERE NOT EXISTS"
             f" (SELECT FROM {table} AS s WHERE s.id = m.snapshot_id)"
-            " AND NOT (m.captured_at IS NULL AND m.snapshot_id <= :floor)"
+            " AND NOT (m.captured_at IS NULL AND m.snapshot_id BETWEEN 1 AND :floor)"
             " GROUP BY m.snapshot_id"
             ") AS o ORDER BY o.snapshot_id LIMIT :groups"
         ),

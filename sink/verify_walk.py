@@ -224,7 +224,9 @@ def _judge_late(tables: Tables, state: State, found: Unexplained, late: int) -> 
                 field="last_confirmed_at",
             )
         )
-    state.findings.counts[Found.CONFIRMATION] += late - len(found.late)
+    beyond = late - len(found.late)
+    state.findings.counts[Found.CONFIRMATION] += beyond
+    state.findings.not_kept += beyond
 
 
 async def look_for_orphans(tables: Tables, state: State, found: Unexplained) -> None:

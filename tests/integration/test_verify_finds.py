@@ -62,6 +62,11 @@ FINDS = {
         " VALUES (4711, '1', '1X2', '[]')",
         ("orphaned", None, None),
     ),
+    "an orphaned market row of no possible snapshot": (
+        "INSERT INTO market_odds (snapshot_id, betpawa_market_id, betpawa_market_name, outcomes)"
+        " VALUES (-4, '1', '1X2', '[]')",
+        ("orphaned", None, None),
+    ),
     "a lowered confirmation": (
         "UPDATE odds_snapshots SET last_confirmed_at = captured_at WHERE event_id = 1",
         ("confirmation", 4, "last_confirmed_at"),

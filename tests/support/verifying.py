@@ -157,8 +157,9 @@ async def fill_messy(
     await change(
         engine,
         "INSERT INTO market_odds (snapshot_id, betpawa_market_id, betpawa_market_name, outcomes)"
-        " VALUES (1, '1', 'old', '[]'), (-7, '1', 'of a snapshot long gone', '[]')",
+        " VALUES (1, '1', 'old', '[]'), (2, '1', 'of a snapshot long gone', '[]')",
     )
+    await change(engine, "DELETE FROM odds_snapshots WHERE id = 2")
     await produce(kafka, topic, [good(20), good(21), good(22)], partition=2)
     if other_writers:
         await delete_records(kafka, topic, {2: 2})
