@@ -31,9 +31,10 @@ _END_SECONDS = 20.0
 # client; and whose transaction and statement are older than the rebalance time-out: a
 # living member, however long its sweep, goes from statement to statement.
 _END_ZOMBIES = """
+    WITH RECURSIVE b(pid) AS ({keepers})
     SELECT z.pid, round(extract(epoch FROM clock_timestamp() - z.xact_start), 1) AS seconds,
            pg_terminate_backend(z.pid) AS ended
-    FROM ({keepers}) AS b(pid)
+    FROM b
     JOIN pg_stat_activity AS z ON z.pid = b.pid
     WHERE z.usename = current_user AND z.datname = current_database()
       AND z.application_name = current_setting('application_name')
@@ -43,8 +44,10 @@ _END_ZOMBIES = """
 """
 _END_BLOCKING = text(
     _END_ZOMBIES.format(
-        keepers="SELECT DISTINCT unnest(pg_blocking_pids(own.pid))"
+        # Also behind others that wait: a backend does so on when its process is dead.
+        keepers="SELECT unnest(pg_blocking_pids(own.pid))"
         " FROM unnest(CAST(:pids AS int[])) AS own(pid)"
+        " UNION SELECT unnest(pg_blocking_pids(b.pid)) FROM b"
     )
 )
 # pg_locks shows the lock's two numbers as unsigned ones.

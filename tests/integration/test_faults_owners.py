@@ -176,6 +176,49 @@ async def test_a_living_sweep_is_not_ended(
     await keeper_engine.dispose()
 
 
+async def test_a_zombie_is_ended_although_another_waits_for_it_first(
+    engine: AsyncEngine, second_engine: AsyncEngine, database_url: str
+) -> None:
+    """The one in front may be of a process that was killed: its backend waits all the same."""
+    await execute(engine, "CREATE TABLE kept AS SELECT 1 AS number")
+    keep = "SELECT * FROM kept FOR UPDATE"
+    totals, waits = SinkTotals(), LockWaits()
+    fence = Fence(second_engine, waits, SinkOptions(rebalance_timeout_seconds=0.2), totals)
+    other_engine = make_engine(database_url, application_name="oddslog sink")
+    async with (
+        other_engine.connect() as zombie,
+        other_engine.connect() as first,
+        engine.connect() as second,
+    ):
+        await zombie.exec_driver_sql(keep)
+        in_front = asyncio.create_task(first.exec_driver_sql(keep))
+        await until(lambda: one(engine, "SELECT count(*) FROM pg_locks WHERE NOT granted"), "one")
+        async with waits.around(second):
+            behind = asyncio.create_task(second.exec_driver_sql(keep))
+            await until(
+                lambda: one(
+                    engine,
+                    "SELECT count(*) > 1 FROM pg_stat_activity WHERE query = :keep"
+                    " AND datname = current_database() AND wait_event_type = 'Lock'",
+                    keep=keep,
+                ),
+                "two that wait",
+            )
+
+            async def ended() -> bool:
+                await fence._look()
+                return totals.fenced_backends == 1
+
+            await until(ended, "the zombie's end")
+            await in_front
+            await first.rollback()
+            await behind
+        await second.rollback()
+        await zombie.invalidate()
+    await other_engine.dispose()
+    assert totals.fenced_backends == 1
+
+
 @pytest.mark.parametrize(
     "keeper",
     [
