@@ -76,7 +76,7 @@ class Progress:
         phase = self.phase or f"{minutes}:{seconds:02} left"
         lag = "unknown" if self.lag_records is None else f"{self.lag_records:,} records"
         found = f", {len(self.findings)} findings" if self.findings else ""
-        waiting = f", {self.letters_to_sweep:,} letters wait" if self.letters_to_sweep else ""
+        waiting = f", letters waiting {self.letters_to_sweep:,}" if self.letters_to_sweep else ""
         return f"torture: {phase}, {self.faults.total():,} faults, lag {lag}{waiting}{found}"
 
 

@@ -83,12 +83,12 @@ def check(values: dict[str, object]) -> None:
 @pytest.mark.timeout(300)  # most of it is the start of a dozen processes
 def test_a_short_torture_finds_nothing_and_leaves_nothing(own: Command, tmp_path: Path) -> None:
     """On servers of its own, three sinks, faults of many kinds."""
-    result = own("torture", "--minutes", "0.2", "--seed", "40", "--json", timeout=280).ok()
+    result = own("torture", "--minutes", "0.1", "--seed", "40", "--json", timeout=280).ok()
     check(result.json)
     assert result.json["fenced"] >= 1
     assert result.json["seed"] == 40
     assert result.json["left_out"] == []
-    assert len(result.json["faults"]) >= 3
+    assert len(result.json["faults"]) >= 2
     assert set(result.json["faults"]) <= {kind.value for kind in Fault}
     assert len(result.out.splitlines()) == 1
     assert "Nothing was lost" in result.err
