@@ -115,6 +115,8 @@ async def _run(
     stopper.sink = sink
     if site is not None:
         site.sink = sink
+        # Not before: a sink that cannot be opened says just why.
+        log.info("http_listening", address=site.address)
     if options.until_caught_up:
         total = await records_to_read(engine, settings)
         with out.meter("sink", total, "records") as meter:

@@ -34,7 +34,7 @@ async def serve(
 
     Args:
         host: to listen on.
-        port: to listen on; 0 for any that is free (the log has it, `http_listening`).
+        port: to listen on; 0 for any that is free (`Site.address` has it).
         overview: asks the servers for what the page shows; asked every few seconds at
             most, while somebody looks.
         required: whether a port that cannot be had is an error. If not, it is a
@@ -57,7 +57,6 @@ async def serve(
         return
     site.address = server.address
     server.start()
-    log.info("http_listening", address=server.address)
     beating = asyncio.create_task(_beat(site), name="oddslog-beat")
     try:
         yield site

@@ -25,7 +25,7 @@ NEEDED_RIGHTS: Mapping[str, tuple[str, ...]] = {
     "competitor_market_odds": ("INSERT",),
     "oddslog_logs": _WRITTEN,
     "oddslog_ledger": _WRITTEN,
-    "oddslog_meta": _WRITTEN,
+    "oddslog_meta": RIGHTS,
     "oddslog_pending_confirmations": RIGHTS,
     "oddslog_dead_letters": RIGHTS,
     "oddslog_run_batches": RIGHTS,
