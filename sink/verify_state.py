@@ -57,7 +57,7 @@ class VerifyOptions:
     repair: bool = False
     delete_unexpected: bool = False
     store_raw: bool = True
-    poll_records: int = 200
+    poll_records: int = 500
     poll_bytes: int = 8 * 1024 * 1024
 
     @property
