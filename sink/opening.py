@@ -77,7 +77,7 @@ async def check_topic(connection: KafkaConnection, topic: str) -> TopicDescripti
     if problems:
         raise ConfigurationError(problems[0])
     for warning in topic_warnings(described):
-        log.warning("topic_weakness", problem=warning)
+        log.warning("topic_warning", topic=topic, problem=warning)
     return described
 
 
