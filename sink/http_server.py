@@ -1,6 +1,8 @@
 """A small HTTP server in threads of its own, so that it answers while the event loop does not.
 
 GET and HEAD only, one request a connection, few at a time, each ended after some seconds.
+Where all places are taken, who has asked nothing yet makes room for who comes: a probe is
+answered however many connections stand idle.
 """
 
 import contextlib
@@ -20,7 +22,7 @@ __all__ = ["Answer", "HttpServer", "Request"]
 
 log = structlog.get_logger("oddslog.sink")
 
-_MOST_REQUESTS = 16  # at the same time; what comes then is closed
+_MOST_REQUESTS = 16  # at the same time
 _READ_SECONDS = 5.0
 _REQUEST_SECONDS = 30.0
 _POLL_SECONDS = 0.25  # how long an end may take to be seen
@@ -89,8 +91,9 @@ class _Server(ThreadingHTTPServer):
 
     def __init__(self, host: str, port: int, answer: Callable[[Request], Answer]) -> None:
         self.answer = answer
-        self._room = threading.BoundedSemaphore(_MOST_REQUESTS)
-        self._began: dict[socket.socket, float] = {}  # monotonic, by open connection
+        self._lock = threading.Lock()
+        self._began: dict[socket.socket, float] = {}  # monotonic, by connection with a place
+        self._unasked: dict[socket.socket, None] = {}  # of them, in the order in which they came
         self.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
         super().__init__((host, port), _Handler)
 
@@ -100,21 +103,25 @@ class _Server(ThreadingHTTPServer):
         self.server_name, self.server_port = str(self.server_address[0]), self.server_address[1]
 
     def process_request(self, request: Any, client_address: Any) -> None:
-        if not self._room.acquire(blocking=False):
+        if not self._take_place(request):
             self.shutdown_request(request)
             return
-        self._began[request] = time.monotonic()
         try:
             super().process_request(request, client_address)
         except BaseException:  # no thread could be started
-            self._ended(request)
+            self._leave_place(request)
             raise
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
         try:
             super().process_request_thread(request, client_address)
         finally:
-            self._ended(request)
+            self._leave_place(request)
+
+    def asked(self, request: socket.socket) -> None:
+        """A whole request was read: the connection keeps its place until it is answered."""
+        with self._lock:
+            self._unasked.pop(request, None)
 
     def service_actions(self) -> None:
         """Called between requests: cut those that trickle."""
@@ -122,19 +129,39 @@ class _Server(ThreadingHTTPServer):
 
     def cut(self, *, older_than_seconds: float) -> None:
         now = time.monotonic()
-        for request, began in list(self._began.items()):
-            if now - began >= older_than_seconds:
-                with contextlib.suppress(OSError):
-                    request.shutdown(socket.SHUT_RDWR)
+        with self._lock:
+            began = list(self._began.items())
+        for request, at in began:
+            if now - at >= older_than_seconds:
+                _cut(request)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Whoever asked has gone, mostly: no traceback on standard error."""
         error = sys.exception()
         log.debug("http_request_failed", reason=type(error).__name__)
 
-    def _ended(self, request: Any) -> None:
-        self._began.pop(request, None)
-        self._room.release()
+    def _take_place(self, request: socket.socket) -> bool:
+        """Whether there is a place, if need be that of who has been silent for longest."""
+        with self._lock:
+            if len(self._began) >= _MOST_REQUESTS:
+                silent = next(iter(self._unasked), None)
+                if silent is None:
+                    return False
+                del self._unasked[silent], self._began[silent]
+                _cut(silent)  # its thread ends by that
+            self._began[request] = time.monotonic()
+            self._unasked[request] = None
+        return True
+
+    def _leave_place(self, request: socket.socket) -> None:
+        with self._lock:
+            self._began.pop(request, None)
+            self._unasked.pop(request, None)
+
+
+def _cut(request: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        request.shutdown(socket.SHUT_RDWR)
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -145,6 +172,7 @@ class _Handler(BaseHTTPRequestHandler):
         return "oddslog"
 
     def do_GET(self) -> None:
+        self.server.asked(self.connection)
         self._say(self._answer())
 
     do_HEAD = do_GET  # noqa: N815

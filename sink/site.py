@@ -3,6 +3,7 @@
 import asyncio
 import json
 import secrets
+import threading
 import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
@@ -20,6 +21,8 @@ __all__ = ["Site"]
 
 # Longer than `Recent` lets anybody wait: beyond it the loop stands still.
 _LOOP_SECONDS = 8.0
+# Of those that ask the servers, at the same time; the HTTP server has 16 places for all.
+_MOST_SLOW = 4
 _JSON = "application/json; charset=utf-8"
 _HTML = "text/html; charset=utf-8"
 
@@ -39,12 +42,13 @@ class Site:
         self.beat_at = time.monotonic()
         self._loop = loop
         self._overview = overview
+        self._slow_places = threading.BoundedSemaphore(_MOST_SLOW)
         self._routes: dict[str, Callable[[Request], Answer]] = {
-            "/": self._page,
+            "/": self._slowly(self._page),
             "/metrics": self._metrics,
             "/livez": self._livez,
             "/readyz": self._readyz,
-            "/status.json": self._status,
+            "/status.json": self._slowly(self._status),
         }
 
     def answer(self, request: Request) -> Answer:
@@ -54,6 +58,20 @@ class Site:
             known = " ".join(self._routes)
             return Answer(404, f"nothing here; there are: {known}\n".encode())
         return route(request)
+
+    def _slowly(self, route: Callable[[Request], Answer]) -> Callable[[Request], Answer]:
+        """The route for a few at a time, so that probes and metrics always have a place."""
+
+        def answer(request: Request) -> Answer:
+            if not self._slow_places.acquire(blocking=False):
+                busy = f"{_MOST_SLOW} others look just now; try again in a few seconds\n"
+                return Answer(503, busy.encode(), headers=(("Retry-After", "5"),))
+            try:
+                return route(request)
+            finally:
+                self._slow_places.release()
+
+        return answer
 
     def _metrics(self, request: Request) -> Answer:
         body, content_type = exposition(self.sink, request.accept)

@@ -5,6 +5,7 @@ import socket
 import threading
 import time
 from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -205,24 +206,76 @@ def test_a_request_that_trickles_is_cut(
     assert ask_at_once(server.address, "/still-there").text == "/still-there"
 
 
-def test_too_many_at_a_time_are_turned_away(server: HttpServer) -> None:
-    """And there is room again when they have gone."""
+def test_idle_connections_do_not_silence_the_probes(server: HttpServer) -> None:
+    """Who came first and asked nothing makes room, one for each that comes, and no other."""
     host, _, port = server.address.rpartition(":")
     held = [socket.create_connection((host, int(port)), timeout=20) for _ in range(16)]
     try:
-        with socket.create_connection((host, int(port)), timeout=20) as one_more:
-            assert one_more.recv(100) == b""
+        for _ in range(3):
+            assert ask_at_once(server.address, "/livez").text == "/livez"
+        assert held[0].recv(100) == b""
+        held[-1].sendall(b"GET /last HTTP/1.0\r\n\r\n")
+        assert held[-1].recv(1000).startswith(b"HTTP/1.0 200")
     finally:
         for connection in held:
             connection.close()
+
+
+def test_who_is_being_answered_keeps_the_place() -> None:
+    """With 16 of them there is no place; there is one again when they have their answers."""
+    begun = threading.Semaphore(0)
+    may_end = threading.Event()
+
+    def answer(request: Request) -> Answer:
+        begun.release()
+        may_end.wait(20)
+        return Answer(200, request.path.encode())
+
+    server = HttpServer("127.0.0.1", 0, answer)
+    server.start()
+    try:
+        with ThreadPoolExecutor(16) as asking:
+            answers = [asking.submit(ask_at_once, server.address, f"/{n}") for n in range(16)]
+            assert all(begun.acquire(timeout=20) for _ in range(16))
+            with pytest.raises(OSError):  # noqa: PT011 - closed, at this point or that
+                ask_at_once(server.address, "/one-more")
+            may_end.set()
+            assert [one.result().text for one in answers] == [f"/{n}" for n in range(16)]
+        assert _asked_until_there_is_room(server.address) == "/room"
+    finally:
+        server.stop()
+
+
+def _asked_until_there_is_room(address: str) -> str:
     deadline = time.monotonic() + 20
     while True:
         try:
-            assert ask_at_once(server.address, "/room").text == "/room"
+            return ask_at_once(address, "/room").text
         except OSError:
             assert time.monotonic() < deadline
-        else:
-            break
+
+
+async def test_slow_looks_leave_room_for_the_probes() -> None:
+    """Four look at the servers at a time, the fifth is told so; probes are answered."""
+    begun, may_end = asyncio.Event(), asyncio.Event()
+
+    async def look() -> dict[str, int]:
+        begun.set()
+        await may_end.wait()
+        return {"lag_records": 1}
+
+    async with serve("127.0.0.1", 0, overview=look) as site:
+        assert site is not None
+        paths = ["/", "/status.json"] * 4
+        looking = [asyncio.create_task(ask(site.address, path)) for path in paths]
+        done, _ = await asyncio.wait(looking, return_when=asyncio.FIRST_COMPLETED, timeout=20)
+        assert {task.result().status for task in done} == {503}
+        assert "try again" in done.pop().result().text
+        assert (await ask(site.address, "/livez")).status == 200
+        may_end.set()
+        statuses = sorted([(await task).status for task in looking])
+        assert statuses == [200] * 4 + [503] * 4
+        assert (await ask(site.address, "/status.json")).status == 200
 
 
 def test_an_answer_that_fails_is_500_and_logged() -> None:
