@@ -12,6 +12,7 @@ import sys
 import threading
 import weakref
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from ..schemas.metric import Buckets, Metric, MetricKind
@@ -142,21 +143,43 @@ class _QueueCollector:
             yield _family(metric)
 
     def collect(self) -> Iterator[Any]:
-        """The families with a sample of each queue."""
-        queues = sorted(self._queues.items())
-        stats = {label: queue.stats() for label, queue in queues}
-        for metric, key in _STATS.items():
+        """The families with a sample of each queue; one that fails to answer is left out."""
+        with self._lock:
+            queues = sorted(self._queues.items())
+        samples = [sample for label, queue in queues if (sample := _sample(label, queue))]
+        for metric in _STATS:
             family = _family(metric)
-            for label, numbers in stats.items():
-                family.add_metric([label], float(numbers[key]))
+            for sample in samples:
+                family.add_metric([sample.label], sample.numbers[metric])
             yield family
         generations, seconds = _family(names.GENERATIONS), _family(names.WRITE_SECONDS)
-        for label, queue in queues:
-            generations.add_metric([label], float(queue.generations()))
-            buckets = queue.write_seconds()
-            seconds.add_metric([label], buckets=buckets.cumulative(), sum_value=buckets.sum)
+        for sample in samples:
+            generations.add_metric([sample.label], sample.generations)
+            buckets = sample.seconds
+            seconds.add_metric([sample.label], buckets=buckets.cumulative(), sum_value=buckets.sum)
         yield generations
         yield seconds
+
+
+@dataclass(frozen=True)
+class _Sample:
+    """What one queue answered."""
+
+    label: str
+    numbers: Mapping[Metric, float]
+    generations: float
+    seconds: Buckets
+
+
+def _sample(label: str, queue: Measured) -> _Sample | None:
+    """Never raises: the registry's other metrics are the scraper's own."""
+    try:
+        stats = queue.stats()
+        numbers = {metric: float(stats[key]) for metric, key in _STATS.items()}
+        return _Sample(label, numbers, float(queue.generations()), queue.write_seconds())
+    except Exception as error:
+        say("warning", "metrics_unavailable", queue=label, reason=repr(error))
+        return None
 
 
 _collector = _QueueCollector()

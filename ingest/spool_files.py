@@ -2,6 +2,7 @@
 
 spool.sqlite         the database; with -wal and -shm while it is open, or was killed
 spool.sqlite.new     a salvaged copy on its way
+*-wal.before-<n>     the log of a killed process, until what was lost of it is told
 spool.lock           held by the one process that uses the spool
 *.damaged-<time>     what could not be read whole, kept for a person to look at
 """
@@ -18,7 +19,7 @@ from pathlib import Path
 from ..schemas.errors import ConfigurationError
 from ..schemas.kill_points import reached
 
-__all__ = ["SpoolFiles", "SpoolLock", "sync_folder"]
+__all__ = ["SpoolFiles", "SpoolLock", "copy_durably", "sync_folder"]
 
 _HELD = (errno.EWOULDBLOCK, errno.EACCES)
 _LOCK_TRIES = 4
@@ -83,12 +84,13 @@ class SpoolFiles:
         return max(found, default=self._aside(self.database))
 
     def keep_wal(self, source: Path) -> Path:
-        """Copy a write-ahead log aside, once; returns where it is now."""
-        for kept in self.directory.glob(f"{self.wal.name}.damaged-*"):
-            if filecmp.cmp(kept, source, shallow=False):  # before a kill
+        """Copy a write-ahead log aside, once, durably; returns where it is now."""
+        for kept in self.damaged():
+            if filecmp.cmp(kept, source, shallow=False):  # before a kill, or by a swap
                 return kept
         aside = self._aside(self.wal)
-        shutil.copyfile(source, aside)
+        copy_durably(source, aside)
+        sync_folder(self.directory)
         return aside
 
     def _aside(self, path: Path) -> Path:
@@ -195,6 +197,16 @@ class SpoolLock:
         handle, self._handle = self._handle, None
         if handle is not None:
             os.close(handle)
+
+
+def copy_durably(source: Path, target: Path) -> None:
+    """Copy a file; its bytes are on the disk afterwards, its name after `sync_folder`."""
+    shutil.copyfile(source, target)
+    handle = os.open(target, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def sync_folder(directory: Path) -> None:

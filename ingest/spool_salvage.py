@@ -28,7 +28,7 @@ def salvage(
 
     Rows keep their places. A row of which the value cannot be read becomes a
     rejected one, with what can; one line among the rejected tells of the damage.
-    Until the swap the folder is as it was, so this may be tried again.
+    Until the swap the database and its log are as they were, so this may be tried again.
 
     Args:
         files: of the damaged spool; closed.
@@ -73,13 +73,15 @@ def _remove_new(files: SpoolFiles) -> None:
 def _copy(
     files: SpoolFiles, target: sqlite3.Connection, now: int, why: str, given: tuple[int, int]
 ) -> None:
-    source = sqlite3.connect(files.database, isolation_level=None)
+    # Read only: the last one to close it would write its log into it and remove that.
+    uri = f"{files.database.absolute().as_uri()}?mode=ro"
+    source = sqlite3.connect(uri, uri=True, isolation_level=None)
     # SQLite refuses a file that is shorter than its head says, unless it is told that
     # the one who reads knows what he does. Nothing is written.
     source.execute("PRAGMA writable_schema = ON")
     source.text_factory = lambda data: data.decode("utf-8", "replace")
     try:
-        for values in _rejected(source):
+        for values in _rejected(source, now):
             target.execute(sql.REJECT, values)
         first, last = _copy_fragments(source, target, now, given)
     finally:
@@ -142,12 +144,47 @@ def _row(source: sqlite3.Connection, seq: int) -> tuple[tuple[Any, ...] | None, 
     return None, problem
 
 
-def _rejected(source: sqlite3.Connection) -> Iterator[tuple[Any, ...]]:
-    last = 0
+def _rejected(source: sqlite3.Connection, now: int) -> Iterator[tuple[Any, ...]]:
+    """The rejected rows; a line for one that cannot be read, which hides none behind it."""
+    highest = _one(source, sql.HIGHEST_REJECTED)
+    end = None if highest is None else highest[0] or 0
+    if end is not None and end > _MOST_PLACES:
+        end = None
+    last = passed = 0  # places in a row that cannot be reached
+    while last < end if end is not None else passed < _MISSES:
+        row, problem = _next_rejected(source, last)
+        if row is None and problem is None:
+            break
+        if row is None:
+            last, passed = last + 1, passed + 1
+            continue
+        if passed:
+            yield _unreached(last - passed + 1, last, now)
+        last, passed = row[0], 0
+        yield row[1:] if problem is None else (*row[1:], problem, now)
+    if passed and (end is not None or last > passed):  # not where there is no table at all
+        yield _unreached(last - passed + 1, last, now)
+
+
+def _next_rejected(
+    source: sqlite3.Connection, last: int
+) -> tuple[tuple[Any, ...] | None, str | None]:
+    """The next row, whole or but for its value and reason, and what is wrong with it."""
+    try:
+        row = source.execute(sql.READ_REJECTED, (last,)).fetchone()
+    except _ERRORS as error:
+        problem = f"was rejected, and its value and reason cannot be read: {error}"
+    else:
+        return (None, None) if row is None else (tuple(row), None)
     with suppress(*_ERRORS):
-        while (row := source.execute(sql.READ_REJECTED, (last,)).fetchone()) is not None:
-            last = row[0]
-            yield tuple(row[1:])
+        row = source.execute(sql.READ_REJECTED_BUT_VALUE, (last,)).fetchone()
+        return None if row is None else tuple(row), problem
+    return None, problem
+
+
+def _unreached(first: int, last: int, now: int) -> tuple[Any, ...]:
+    reason = f"what was rejected with the numbers {first} to {last} cannot be read"
+    return (sql.NO_PLACE, *[None] * 8, reason, now)
 
 
 def _one(source: sqlite3.Connection, statement: str) -> Any:

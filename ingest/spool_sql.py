@@ -25,6 +25,7 @@ __all__ = [
     "FORGET_EMPTIED",
     "HAS_REASON",
     "HIGHEST",
+    "HIGHEST_REJECTED",
     "INSERT",
     "LOWEST",
     "NO_PLACE",
@@ -34,6 +35,7 @@ __all__ = [
     "READ_ONE",
     "READ_ONE_BUT_VALUE",
     "READ_REJECTED",
+    "READ_REJECTED_BUT_VALUE",
     "REJECT",
     "REJECTED_COUNTS",
     "REJECTED_SEQS",
@@ -117,6 +119,11 @@ READ_ALL_REJECTED = (
 READ_REJECTED = (
     f"SELECT id, {_COLUMNS}, reason, rejected_at FROM rejected WHERE id > ? ORDER BY id LIMIT 1"
 )
+READ_REJECTED_BUT_VALUE = (
+    "SELECT id, seq, batch_id, kind, event_id, key, headers, spooled_at, crc32, NULL"
+    " FROM rejected WHERE id > ? ORDER BY id LIMIT 1"
+)
+HIGHEST_REJECTED = "SELECT max(id) FROM rejected"
 REMOVE_REJECTED = "DELETE FROM rejected WHERE id <= ? AND seq < ?"
 EMPTY_REJECTED = (
     "UPDATE rejected SET batch_id = NULL, kind = NULL, event_id = NULL, key = NULL,"

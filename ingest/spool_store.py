@@ -200,17 +200,15 @@ class SpoolStore:
         """Open the database; SQLite takes up its write-ahead log as far as it is whole."""
         log = KeptLog(self._files, self._lock)
         log.keep()
-        try:
-            self._salvaging(self._connect)
-            if log.last and not self._salvages:  # a salvage has put it aside, and told
-                self._check_log(log)
-            if log.lost:
-                self._note(f"the spool's database {self._files.database} was gone or empty")
-            reached("ingest.before_spool_mark")
-            self._lock.mark()
-            reached("ingest.after_spool_mark")
-        finally:
+        self._salvaging(self._connect)
+        told = self._tell_of_log(log)
+        if log.lost:
+            self._note(f"the spool's database {self._files.database} was gone or empty")
+        if told:  # not after an error: the next start tells
             log.drop()
+        reached("ingest.before_spool_mark")
+        self._lock.mark()
+        reached("ingest.after_spool_mark")
 
     def _connect(self) -> None:
         with spool_errors(self._directory):
@@ -228,22 +226,26 @@ class SpoolStore:
         self._acknowledged = bounds.first - 1
         self._recount_rejected()
 
-    def _check_log(self, log: KeptLog) -> None:
-        """Tell of commits behind the place where SQLite stopped reading the log."""
+    def _tell_of_log(self, log: KeptLog) -> bool:
+        """Note commits behind the place where SQLite stopped reading; whether all is noted."""
+        for torn in log.torn(self._taken_up()):
+            try:
+                self._note(torn.told(log.put_aside(torn)))
+            except (SpoolFullError, OSError) as error:  # what is inside is sent anyway
+                say("error", "spool_log_untold", reason=torn.told(torn.path.name), why=str(error))
+                return False
+        return True
+
+    def _taken_up(self) -> int | None:
+        """The last frame of its log that SQLite took up; None where it does not say."""
+        if self._salvages:  # it is of the copy
+            return None
         try:
             with spool_errors(self._directory):
                 _, read, _ = self._open().execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
-        except SpoolFullError:  # the database has to grow for it; what is inside is sent anyway
-            say("warning", "spool_log_unchecked", directory=str(self._directory))
-            return
-        read = 0 if log.lost else read  # it began anew: what it counts is not of this log
-        if read >= log.last:
-            return
-        aside = self._files.keep_wal(log.path)
-        self._note(
-            f"the spool's write-ahead log was damaged or torn: it was read up to frame"
-            f" {read} of {log.last}; it is kept as {aside.name}"
-        )
+        except (SpoolFullError, DamagedError):  # the database would grow; it was cut
+            return None
+        return int(read)
 
     def _page(self, max_bytes: int, max_rows: int) -> list[SpooledRow]:
         while self._acknowledged < self._bounds.last:
