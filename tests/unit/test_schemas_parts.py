@@ -327,6 +327,7 @@ def test_names_on_the_wire_are_pinned() -> None:
         "HEADER_CRC32": "oddslog-crc32",
         "HEADER_FRAGMENT": "oddslog-fragment",
         "HEADER_PRODUCER": "oddslog-producer",
+        "HEADER_REDRIVE_NOTE": "oddslog-redrive-note",
         "HEADER_REDRIVE_OF": "oddslog-redrive-of",
         "HEADER_RUN": "oddslog-run",
         "HEADER_SCHEMA": "oddslog-schema",
