@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import threading
 from typing import Any
 
 import prometheus_client
@@ -11,6 +12,7 @@ from structlog.testing import capture_logs
 
 from oddslog.ingest import AsyncWriteQueue, MemoryDestination
 from oddslog.ingest.metric_names import INGEST_METRICS
+from oddslog.ingest.metrics import _collector
 from tests.unit.test_ingest_builders import small
 
 
@@ -125,3 +127,38 @@ asyncio.run(main())
     )
     assert (done.returncode, done.stderr.strip()) == (0, f"True {installed}"), done.stdout
     assert "metrics_unavailable" not in done.stdout
+
+
+async def test_a_queue_that_fails_to_answer_breaks_no_other_metric(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It is left out: the scraper's own metrics and the other queues' are there."""
+    sick = AsyncWriteQueue(MemoryDestination(), name="sick")
+    async with AsyncWriteQueue(MemoryDestination(), name="well"), sick:
+
+        def fail() -> None:
+            raise RuntimeError("sick")
+
+        with monkeypatch.context() as patch, capture_logs() as logs:
+            patch.setattr(sick, "stats", fail)
+            assert b'oddslog_ingest_running{queue="well"} 1.0' in generate_latest(REGISTRY)
+            assert value("oddslog_ingest_running", "sick") is None
+        assert {line["queue"] for line in logs} == {"sick"}
+
+
+async def test_queues_may_come_and_go_while_others_ask() -> None:
+    """In another thread: what is asked are the queues of one moment."""
+    asked = threading.Event()
+
+    def ask() -> None:
+        generate_latest(REGISTRY)
+        asked.set()
+
+    async with AsyncWriteQueue(MemoryDestination(), name="kept") as kept:
+        with _collector._lock:
+            thread = threading.Thread(target=ask)
+            thread.start()
+            assert not asked.wait(0.2)  # it would go over a dictionary that changes
+        thread.join(30)
+        assert asked.is_set()
+        assert kept.stats()["running"]
