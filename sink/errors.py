@@ -4,13 +4,15 @@ OddslogError
 └── RunIncompleteError      a scrape run has not arrived in time (also a TimeoutError)
 ConfigurationError
 └── NotMigratedError        the tables are not those of this version
+UnreachableError
+└── TableInUseError         a migration did not get its locks; nothing was changed
 ProtectionError
 ├── GapError                records are gone from the log before they were written
 ├── TooMuchPoisonError      too many fail: the cause is not the records
 └── WrongLogError           not the log that filled this database
 """
 
-from ..schemas.errors import ConfigurationError, OddslogError, ProtectionError
+from ..schemas.errors import ConfigurationError, OddslogError, ProtectionError, UnreachableError
 from .run_states import ScrapeRun
 
 __all__ = [
@@ -19,6 +21,7 @@ __all__ = [
     "GapError",
     "NotMigratedError",
     "RunIncompleteError",
+    "TableInUseError",
     "TooMuchPoisonError",
     "VanishedRowError",
     "WrongLogError",
@@ -27,6 +30,10 @@ __all__ = [
 
 class NotMigratedError(ConfigurationError):
     """The tables are missing, or not those of this version."""
+
+
+class TableInUseError(UnreachableError):
+    """Other sessions kept a migration from a table; nothing was changed."""
 
 
 class GapError(ProtectionError):
