@@ -11,6 +11,7 @@ from ..schemas.wire import (
     HEADER_BATCH,
     HEADER_CRC32,
     HEADER_FRAGMENT,
+    HEADER_MORE,
     HEADER_PRODUCER,
     HEADER_RUN,
     HEADER_SCHEMA,
@@ -170,7 +171,8 @@ def _fragment(writes: EventWrites, producer_name: str, trace: Headers) -> Fragme
 def halves(fragment: Fragment) -> list[Fragment]:
     """A fragment as two that write the same, in its order; CPU only, milliseconds.
 
-    Both have its batch and its number in it. Just itself where a single snapshot,
+    Both have its batch and its number in it; the first says that there is more of it.
+    Just itself where a single snapshot,
     confirmation or id is inside.
 
     Raises:
@@ -196,7 +198,10 @@ def halves(fragment: Fragment) -> list[Fragment]:
         confirmations=confirmations[later:],
         unchanged_ids=ids[last:],
     )
-    return [_with_writes(fragment, part) for part in (first, second)]
+    begun, ended = (_with_writes(fragment, part) for part in (first, second))
+    if HEADER_MORE not in dict(begun.headers):  # a half of a first half says so already
+        begun.headers.append((HEADER_MORE, b"1"))
+    return [begun, ended]
 
 
 def _with_writes(fragment: Fragment, writes: EventWrites) -> Fragment:

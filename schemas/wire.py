@@ -8,6 +8,7 @@ __all__ = [
     "HEADER_BATCH",
     "HEADER_CRC32",
     "HEADER_FRAGMENT",
+    "HEADER_MORE",
     "HEADER_PRODUCER",
     "HEADER_REDRIVE_NOTE",
     "HEADER_REDRIVE_OF",
@@ -25,6 +26,9 @@ DEFAULT_GROUP = "oddslog-sink"
 # All header values are ASCII text, for tools that do not decode Avro.
 HEADER_BATCH = "oddslog-batch"  # UUID
 HEADER_FRAGMENT = "oddslog-fragment"  # "3/150", from 1
+# "1" on all but the last of the parts of a fragment that was split again (for a topic
+# whose limit was lowered); they are sent in order, to one partition.
+HEADER_MORE = "oddslog-more"
 HEADER_RUN = "oddslog-run"  # scrape_run_id, where there is one
 HEADER_SCHEMA = "oddslog-schema"  # CRC-64-AVRO fingerprint, 16 hex digits
 HEADER_PRODUCER = "oddslog-producer"  # "oddslog/<version>"

@@ -11,7 +11,13 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from ..schemas.records import WriteBatch
-from ..schemas.wire import HEADER_BATCH, HEADER_FRAGMENT, HEADER_REDRIVE_OF, HEADER_RUN
+from ..schemas.wire import (
+    HEADER_BATCH,
+    HEADER_FRAGMENT,
+    HEADER_MORE,
+    HEADER_REDRIVE_OF,
+    HEADER_RUN,
+)
 from .items import LogRecord
 
 __all__ = ["NO_PARTITION", "Arrival", "arrival_of_batch", "arrivals_of", "multirange", "run_of"]
@@ -19,6 +25,7 @@ __all__ = ["NO_PARTITION", "Arrival", "arrival_of_batch", "arrivals_of", "multir
 # The partition of what came from no log.
 NO_PARTITION = -1
 
+_NO_ARRIVAL = (HEADER_REDRIVE_OF, HEADER_MORE)
 _INT4_MAX = 2**31 - 1
 _INT8 = range(-(2**63), 2**63)
 _RUN = re.compile(rb"-?[0-9]{1,19}")
@@ -58,12 +65,13 @@ def run_of(record: LogRecord) -> int | None:
 def arrivals_of(records: Iterable[LogRecord]) -> list[Arrival]:
     """The arrivals of a poll, in the order in which their rows are to be locked.
 
-    A redriven record is no fragment that is still missing: it is left out.
+    A redriven record is no fragment that is still missing: it is left out. So is a part
+    of a fragment that was split again, but for the last one, which comes after the others.
     """
     found: dict[tuple[int, uuid.UUID], Arrival] = {}
     for record in records:
         run_id = run_of(record)
-        if run_id is None or _header(record, HEADER_REDRIVE_OF) is not None:
+        if run_id is None or any(_header(record, name) is not None for name in _NO_ARRIVAL):
             continue
         one = _one(record, run_id)
         if one is not None:

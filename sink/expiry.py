@@ -8,7 +8,7 @@ __all__ = ["CaughtUpTime"]
 # Between two looks that are further apart, a process stood still or could not look;
 # and so much counts at most between the lives of two.
 _LONGEST_GAP_SECONDS = 60.0
-# Far more than interruptions leave in any wait; forgotten ones make a wait longer.
+# More than that are put together: the shorter ones, into the oldest of them.
 _MOST_SPANS = 1000
 
 
@@ -20,13 +20,22 @@ class CaughtUpTime:
     it, never shorter: what lies between the last look of one life and the first of the
     next may have been an outage or a restore, and counts as a minute at most.
 
+    Its state is bounded. Of many short spans (a sink that is started every few minutes)
+    neighbours become one, which has their time from the start of the first: for a letter
+    that came in between, some of it no longer counts, at most 4 / `most_spans` of the
+    wait. So a letter has waited enough after that much more caught-up time at the latest.
+
     Args:
         wait_seconds: how long a letter waits.
         state: as `state` gave it; what cannot be read begins anew.
+        most_spans: from how many on they are put together, at least 4.
     """
 
-    def __init__(self, wait_seconds: float, state: object = None) -> None:
+    def __init__(
+        self, wait_seconds: float, state: object = None, *, most_spans: int = _MOST_SPANS
+    ) -> None:
         self._wait_seconds = wait_seconds
+        self._most_spans = most_spans
         # Caught-up spans (start, end), the newest last; none that no wait needs.
         self._spans: list[tuple[float, float]] = []
         self._last: float | None = None  # when a look last found it caught up
@@ -39,7 +48,7 @@ class CaughtUpTime:
         return {"last": self._last, "spans": [list(span) for span in self._spans]}
 
     def look(self, now: float, *, caught_up: bool, first: bool = False) -> float | None:
-        """Note a look; the age from which a letter has waited long enough.
+        """Note a look; the moment before which a letter must have come to have waited enough.
 
         Args:
             now: by the clock that the letters' times are of.
@@ -59,7 +68,7 @@ class CaughtUpTime:
             elif first:
                 # Where the last look was: letters that have come since have not waited.
                 self._add(last, last + _LONGEST_GAP_SECONDS)
-        return self._age(now)
+        return self._moment(now)
 
     def _take(self, state: Mapping[str, Any]) -> None:
         try:
@@ -77,16 +86,35 @@ class CaughtUpTime:
         if self._spans and self._spans[-1][1] == start:
             start = self._spans.pop()[0]
         self._spans.append((start, end))
-        del self._spans[:-_MOST_SPANS]
+        if len(self._spans) > self._most_spans:
+            self._merge()
 
-    def _age(self, now: float) -> float | None:
+    def _merge(self) -> None:
+        """Put short neighbours together, the later one's time earlier: a wait gets longer.
+
+        Any two neighbours that stay hold more than 4 / `most_spans` of the wait. So all
+        of them hold more than the wait, or no more than about half of them stay.
+        """
+        most_seconds = 4 * self._wait_seconds / self._most_spans
+        merged: list[tuple[float, float]] = []
+        for start, end in self._spans:
+            if merged:
+                first, until = merged[-1]
+                if (until - first) + (end - start) <= most_seconds:
+                    merged[-1] = (first, until + (end - start))
+                    continue
+            merged.append((start, end))
+        self._spans = merged
+
+    def _moment(self, now: float) -> float | None:
         left = self._wait_seconds
         if left <= 0:
-            return 0.0
+            self._spans.clear()
+            return now
         for number in range(len(self._spans) - 1, -1, -1):
             start, end = self._spans[number]
             if end - start >= left:
                 del self._spans[:number]  # older than any wait
-                return now - (end - left)
+                return end - left
             left -= end - start
         return None

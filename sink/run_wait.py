@@ -20,8 +20,14 @@ SessionFactory = Callable[[], AsyncSession]
 _FIRST_SECONDS = 0.1
 _GROWTH = 1.5
 _MOST_SECONDS = 2.0
+# What one look may take: a connection that the network has lost in silence says nothing
+# for minutes. Another is made for the next look.
+_LOOK_SECONDS = 5.0
 # What the last look may take, also where the time is up.
-_LOOK_SECONDS = 1.0
+_LAST_LOOK_SECONDS = 1.0
+# What giving back a session may take, where its connection does not answer.
+_CLOSE_SECONDS = 1.0
+_LOOKS: "set[asyncio.Task[ScrapeRun | None]]" = set()  # until their connection is closed
 _MIGRATE = "the database is not migrated; run: oddslog migrate"
 _NOT_MIGRATED = ("42P01", "42703")  # no such table, no such column
 
@@ -34,7 +40,9 @@ async def wait_for_run(
     The rows of a run are then there to be read, but for its dead letters: look at
     `marked`, `dead_letters` and `waiting`. It is asked for at once, then every 0.1 s,
     and ever less often up to every 2 s; no connection is held in between, and one that
-    is lost is tried again. At least one look is taken.
+    is lost, or does not answer for 5 s, is tried again with another. At least one look
+    is taken; where the database does not answer, the last one may end up to 2 s after the
+    time is up (1 s for the answer, 1 s for giving up its connection).
 
     Args:
         session_factory: makes sessions on the database, as `async_sessionmaker` does.
@@ -54,8 +62,8 @@ async def wait_for_run(
     pause_seconds = _FIRST_SECONDS
     while True:
         try:
-            async with asyncio.timeout(max(deadline - time.monotonic(), _LOOK_SECONDS)):
-                run = await _look(session_factory, run_id)
+            left_seconds = max(deadline - time.monotonic(), _LAST_LOOK_SECONDS)
+            run = await _look(session_factory, run_id, min(left_seconds, _LOOK_SECONDS))
             trouble = None
         except Exception as error:
             if sqlstate_of(error) in _NOT_MIGRATED:
@@ -74,9 +82,37 @@ async def wait_for_run(
         pause_seconds = min(pause_seconds * _GROWTH, _MOST_SECONDS)
 
 
-async def _look(session_factory: SessionFactory, run_id: int) -> ScrapeRun | None:
+async def _look(session_factory: SessionFactory, run_id: int, seconds: float) -> ScrapeRun | None:
+    """One look, in a task of its own: giving up a dead connection may take longer than it may."""
+    looking = asyncio.create_task(_read(session_factory, run_id), name="oddslog-run-look")
+    _LOOKS.add(looking)
+    looking.add_done_callback(_ended)
+    try:
+        done, _ = await asyncio.wait({looking}, timeout=seconds)
+        if not done:
+            looking.cancel()
+            await asyncio.wait({looking}, timeout=_CLOSE_SECONDS)
+            raise TimeoutError(f"no answer within {seconds:g} s")
+    finally:
+        looking.cancel()
+    return looking.result()
+
+
+async def _read(session_factory: SessionFactory, run_id: int) -> ScrapeRun | None:
     async with session_factory() as session:
-        return await read_run(await session.connection(), run_id)
+        connection = await session.connection()
+        try:
+            return await read_run(connection, run_id)
+        except asyncio.CancelledError:
+            await connection.invalidate()  # it may be dead: nobody gets it again
+            raise
+
+
+def _ended(looking: "asyncio.Task[ScrapeRun | None]") -> None:
+    """Of a look that was given up nobody hears any more."""
+    _LOOKS.discard(looking)
+    if not looking.cancelled():
+        looking.exception()
 
 
 def _text(

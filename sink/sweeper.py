@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from ..schemas.wire import Kind
 from .caught_up import CaughtUp
 from .checks import ColumnLimits
-from .classify import sqlstate_of
+from .classify import ErrorClass, classify, sqlstate_of
 from .database import LockWaits
 from .fencing import Fence
 from .halving import is_overload
@@ -18,8 +18,8 @@ from .options import SinkOptions
 from .runs import prune_runs
 from .sweep import sweep_pending
 from .totals import SinkTotals
-from .trouble import back_off
-from .waiting import SweptLetters, sweep_waiting
+from .trouble import back_off, error_name
+from .waiting import Expiry, SweptLetters, sweep_waiting
 
 __all__ = ["Sweeper"]
 
@@ -67,15 +67,13 @@ class Sweeper:
         """
         retention_seconds = self._options.retention_seconds if expire else None
         async with asyncio.timeout(_PENDING_SECONDS):
-            older_than_seconds = await self._caught_up.look(log_id, caught_up=expire)
+            before = await self._caught_up.look(log_id, caught_up=expire)
             pending = await sweep_pending(
                 self._engine, log_id, retention_seconds, waits=self._waits
             )
         if pending.applied or pending.expired:
             log.info("pending_swept", applied=pending.applied, expired=pending.expired)
-        letters = await self._sweep_letters(older_than_seconds)
-        if expire:
-            await self._prune_runs()
+        letters = await self._sweep_letters(None if before is None else Expiry(log_id, before))
         self._failures = 0
         self._totals.swept(
             pending_applied=pending.applied,
@@ -93,6 +91,8 @@ class Sweeper:
             )
         if letters.elsewhere:
             await self._fence.end_sweeping()
+        if expire:
+            await self._prune_runs()
 
     async def wait_after(self, error: Exception) -> None:
         """Count and log a sweep that failed, and wait before the next, or until stopped."""
@@ -101,17 +101,30 @@ class Sweeper:
         await back_off(self._stopping, self._failures, error, "sweep")
 
     async def _prune_runs(self) -> None:
-        """Forget old runs, once an hour; in a backlog they may be arriving again."""
+        """Forget old runs, once an hour; in a backlog they may be arriving again.
+
+        Where that fails, the sweep has succeeded all the same: it is logged, and tried
+        again in an hour.
+
+        Raises:
+            What waiting does not mend.
+        """
         now = time.monotonic()
         if now < self._prune_at:
             return
-        async with asyncio.timeout(_PRUNE_SECONDS):
-            pruned = await prune_runs(self._engine, self._options.run_retention_seconds)
         self._prune_at = now + _PRUNE_EVERY_SECONDS
+        try:
+            async with asyncio.timeout(_PRUNE_SECONDS):
+                pruned = await prune_runs(self._engine, self._options.run_retention_seconds)
+        except Exception as error:
+            if classify(error) is not ErrorClass.TRANSIENT:
+                raise
+            log.warning("prune_failed", reason=error_name(error), sqlstate=sqlstate_of(error))
+            return
         if pruned:
             log.info("runs_pruned", runs=pruned)
 
-    async def _sweep_letters(self, older_than_seconds: float | None) -> SweptLetters:
+    async def _sweep_letters(self, expiry: Expiry | None) -> SweptLetters:
         """One sweep of letters; after one that was too much in pages of half the size."""
         # A stop ends a sweep at its next page; the last one, after the stop, goes as far
         # as the time that a stop leaves.
@@ -122,7 +135,7 @@ class Sweeper:
                 letters = await sweep_waiting(
                     self._engine,
                     self._limits,
-                    older_than_seconds,
+                    expiry,
                     store_raw=self._options.store_raw,
                     stopping=lambda: self._stopping.is_set() and not ending,
                     divisor=self._divisor,

@@ -6,6 +6,7 @@ the letters what came of them. One member of the group sweeps at a time.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import TextClause, text
@@ -30,7 +31,7 @@ from .dead_letters import (
 from .items import Items, LogRecord, items_of
 from .write import Written, write_items
 
-__all__ = ["SweptLetters", "sweep_waiting"]
+__all__ = ["Expiry", "SweptLetters", "sweep_waiting"]
 
 _PAGE_LETTERS = 200
 _PAGE_BYTES = 16 * 1024 * 1024
@@ -83,11 +84,28 @@ _SETTLE = text(
     WHERE d.id = u.id
     """
 )
+# Those of the log that was seen caught up, of its earlier generations, and those that came
+# from no log; the parents of another log's letters may be in what is still to be read.
 _EXPIRE = (
     "UPDATE oddslog_dead_letters AS d SET status = 'dead', last_seen_at = clock_timestamp()"
-    " WHERE d.status = 'waiting' AND d.first_seen_at < now() - make_interval(secs => :seconds)"
+    " WHERE d.status = 'waiting' AND d.first_seen_at < CAST(:before AS timestamptz)"
+    " AND (d.log_id IS NULL OR d.log_id IN (SELECT g.log_id FROM oddslog_logs AS g"
+    " JOIN oddslog_logs AS own ON own.topic = g.topic AND own.log_id = :log_id"
+    " WHERE g.log_id <= own.log_id))"
     " AND NOT coalesce({ready}, false)"
 )
+
+
+@dataclass(frozen=True, slots=True)
+class Expiry:
+    """What has waited long enough: letters of a log, first seen before a moment.
+
+    `before` is of the database's clock, and fixed when the log was seen caught up: a
+    sweep that takes minutes makes nothing older.
+    """
+
+    log_id: int
+    before: datetime
 
 
 @dataclass(slots=True)
@@ -106,7 +124,7 @@ class SweptLetters:
 async def sweep_waiting(
     engine: AsyncEngine,
     limits: Mapping[Kind, ColumnLimits],
-    wait_seconds: float | None,
+    expiry: Expiry | None,
     *,
     store_raw: bool = True,
     stopping: Callable[[], bool] = lambda: False,
@@ -120,7 +138,7 @@ async def sweep_waiting(
     Args:
         engine: of the database.
         limits: what the tables can hold, and which parents they have.
-        wait_seconds: how long a letter waits for its parent; None: nothing expires now.
+        expiry: what has waited for its parent long enough; None: nothing expires now.
         store_raw: whether raw responses go into their rows.
         stopping: asked between pages.
         divisor: how much smaller than usual a page is.
@@ -140,8 +158,8 @@ async def sweep_waiting(
         if page == _MOST_PAGES - 1:
             return swept  # there is more: nothing expires before it was tried
     await _sweep_page(writing, _untold_page(limits), swept)
-    if wait_seconds is not None and not swept.elsewhere:
-        swept.expired = await _expire(engine, ready, wait_seconds)
+    if expiry is not None and not swept.elsewhere:
+        swept.expired = await _expire(engine, ready, expiry)
     return swept
 
 
@@ -176,14 +194,15 @@ def _untold_page(limits: Mapping[Kind, ColumnLimits]) -> tuple[TextClause, int]:
     return text(_PAGE.format(condition=untold, order="last_seen_at, id")), _TRIED_LETTERS
 
 
-async def _expire(engine: AsyncEngine, ready: str, wait_seconds: float) -> int:
+async def _expire(engine: AsyncEngine, ready: str, expiry: Expiry) -> int:
     async with engine.connect() as connection:
         async with connection.begin():
             if not (await connection.execute(_TRY_LOCK)).scalar_one():
                 return 0
             # A parent that came a moment ago counts.
             expired = await connection.execute(
-                text(_EXPIRE.format(ready=ready)), {"seconds": wait_seconds}
+                text(_EXPIRE.format(ready=ready)),
+                {"log_id": expiry.log_id, "before": expiry.before},
             )
             reached("sink.before_expiry_commit")
         reached("sink.after_expiry_commit")

@@ -4,7 +4,7 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator, Mapping
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -19,7 +19,7 @@ from oddslog.sink import service as service_module
 from oddslog.sink import waiting as waiting_module
 from oddslog.sink.checks import ColumnLimits
 from oddslog.sink.database import make_engine
-from oddslog.sink.waiting import SweptLetters, sweep_waiting
+from oddslog.sink.waiting import Expiry, SweptLetters, sweep_waiting
 from tests.fixtures.sinks import Feed
 from tests.integration.test_sink_parents import make_parents
 from tests.integration.test_sink_positions import execute
@@ -36,6 +36,11 @@ LATE = NOON + timedelta(hours=1)
 async def add(engine: AsyncEngine, table: str, *ids: int) -> None:
     """The scraper's own rows come."""
     await execute(engine, f"INSERT INTO {table} VALUES {', '.join(f'({n})' for n in ids)}")
+
+
+def older(log_id: int, seconds: float) -> Expiry:
+    """What of a log has waited for longer."""
+    return Expiry(log_id, datetime.now(UTC) - timedelta(seconds=seconds))
 
 
 async def statuses(engine: AsyncEngine) -> list[tuple[int, str, str]]:
@@ -108,7 +113,7 @@ async def test_two_missing_parents_one_after_the_other(parents_engine: AsyncEngi
         (letter,) = await letters(engine)
         assert (letter.status, letter.field, letter.parent_id) == ("waiting", field, parent)
     await add(engine, "scrape_runs", 6)
-    assert values(await sweep_waiting(engine, writer.limits, 0.0)) == (1, 0, 0)
+    assert values(await sweep_waiting(engine, writer.limits, older(writer.log_id, 0))) == (1, 0, 0)
 
 
 async def test_poison_behind_a_missing_parent(parents_engine: AsyncEngine) -> None:
@@ -139,7 +144,8 @@ async def test_parents_that_never_come(parents_engine: AsyncEngine) -> None:
     )
     await add(engine, "events", 9)
     assert values(await sweep_waiting(engine, writer.limits, None)) == (1, 0, 0)
-    assert values(await sweep_waiting(engine, writer.limits, 3600.0)) == (0, 0, 1)
+    expiry = older(writer.log_id, 3600)
+    assert values(await sweep_waiting(engine, writer.limits, expiry)) == (0, 0, 1)
     assert [status for _, status, _ in await statuses(engine)] == ["waiting", "dead", "written"]
 
 
@@ -186,7 +192,7 @@ async def test_many_come_at_once_in_pages(
         asked += 1
         return False
 
-    swept = await sweep_waiting(engine, writer.limits, 0.0, stopping=stopping)
+    swept = await sweep_waiting(engine, writer.limits, older(writer.log_id, 0), stopping=stopping)
     assert values(swept) == (30, 0, 0)
     assert asked > 10
     assert await one(engine, "SELECT count(*) FROM market_odds") == 60
@@ -199,7 +205,7 @@ async def test_one_member_sweeps_at_a_time(
     first, second, limits = servers_limits
     async with first.connect() as keeper, keeper.begin():
         assert (await keeper.execute(waiting_module._TRY_LOCK)).scalar_one()
-        assert values(await sweep_waiting(second, limits, 0.0)) == (0, 0, 0)
+        assert values(await sweep_waiting(second, limits, older(1, 0))) == (0, 0, 0)
     both = await asyncio.gather(
         sweep_waiting(first, limits, None), sweep_waiting(second, limits, None)
     )

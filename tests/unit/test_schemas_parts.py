@@ -326,6 +326,7 @@ def test_names_on_the_wire_are_pinned() -> None:
         "HEADER_BATCH": "oddslog-batch",
         "HEADER_CRC32": "oddslog-crc32",
         "HEADER_FRAGMENT": "oddslog-fragment",
+        "HEADER_MORE": "oddslog-more",
         "HEADER_PRODUCER": "oddslog-producer",
         "HEADER_REDRIVE_NOTE": "oddslog-redrive-note",
         "HEADER_REDRIVE_OF": "oddslog-redrive-of",

@@ -19,9 +19,11 @@ class Kafka:
         self.end = 7
         self.error: LogReadError | None = None
         self.silent = False
+        self.asked_in_silence = asyncio.Event()
 
     async def ranges(self, partitions: range) -> dict[int, LogRange]:
         if self.silent:
+            self.asked_in_silence.set()
             await asyncio.Event().wait()
         if self.error is not None:
             raise self.error
@@ -55,9 +57,9 @@ async def test_servers_that_are_away_are_noted_and_nothing_else(kafka: Kafka) ->
     kafka.error, kafka.end = None, 9
     await until(lambda: [view.lag_records for view in watcher.views] == [4, 2], "new lags")
     kafka.silent = True
-    await asyncio.sleep(0.05)
-    stopping.set()
     async with asyncio.timeout(BUDGET_SECONDS):
+        await kafka.asked_in_silence.wait()
+        stopping.set()
         await running
     await engine.dispose()
 
