@@ -118,9 +118,7 @@ def test_no_letter_expires_too_early(looks: list[tuple[float, bool, bool]]) -> N
             assert credit >= 100.0 - 1e-6
 
 
-SHORT_LOOKS = st.lists(
-    st.tuples(st.floats(0.1, 40), st.integers(0, 3).map(bool)), min_size=20, max_size=300
-)
+SHORT_LOOKS = st.lists(st.tuples(st.floats(1, 15), st.booleans()), min_size=100, max_size=200)
 
 
 @given(SHORT_LOOKS)
