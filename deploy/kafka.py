@@ -5,27 +5,20 @@ client before any other request, because aiokafka's others would create it.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, TypeVar
 
-from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.errors import KafkaError
+from aiokafka import TopicPartition
 
 from ..schemas.connection import KafkaConnection
-from ..schemas.errors import ConfigurationError, UnreachableError
+from ..schemas.errors import ConfigurationError
 from ..sink.positions import LogRange
-from ..sink.topics import TopicDescription, await_controller, describe_topic, topic_problems
+from ..sink.topics import TopicDescription, describe_topic, topic_problems
+from .kafka_clients import admin_client, of_coordinator, one_line, reading_client
 
 __all__ = ["LogState", "drop_topic", "group_members", "read_log", "require_topic", "usable_topic"]
 
-T = TypeVar("T")
-
-_REQUEST_TIMEOUT_MS = 10_000
 _DEADLINE_SECONDS = 20.0
-_RETRY_SECONDS = 0.2
 
 
 @dataclass(frozen=True)
@@ -80,14 +73,14 @@ async def read_log(connection: KafkaConnection, topic: str, group: str) -> LogSt
         ConfigurationError: the topic is not there.
     """
     described = await require_topic(connection, topic)
-    with _unreachable(connection):
+    with one_line(connection):
         async with asyncio.timeout(_DEADLINE_SECONDS):
             partitions = [TopicPartition(topic, p) for p in range(described.partitions)]
-            async with _consumer(connection) as consumer:
+            async with reading_client(connection) as consumer:
                 starts = await consumer.beginning_offsets(partitions)
                 ends = await consumer.end_offsets(partitions)
-            async with _admin(connection) as admin:
-                held = await _of_coordinator(
+            async with admin_client(connection) as admin:
+                held = await of_coordinator(
                     lambda: admin.list_consumer_group_offsets(group, partitions=partitions)
                 )
     committed = {tp.partition: offset.offset for tp, offset in held.items() if offset.offset >= 0}
@@ -104,9 +97,9 @@ async def group_members(connection: KafkaConnection, group: str) -> int:
     Raises:
         UnreachableError: no broker answers, or not in 20 s.
     """
-    with _unreachable(connection):
-        async with asyncio.timeout(_DEADLINE_SECONDS), _admin(connection) as admin:
-            answers = await _of_coordinator(lambda: admin.describe_consumer_groups([group]))
+    with one_line(connection):
+        async with asyncio.timeout(_DEADLINE_SECONDS), admin_client(connection) as admin:
+            answers = await of_coordinator(lambda: admin.describe_consumer_groups([group]))
     return sum(len(described[5]) for answer in answers for described in answer.groups)
 
 
@@ -116,59 +109,6 @@ async def drop_topic(connection: KafkaConnection, topic: str) -> None:
     Raises:
         UnreachableError: no broker answers, or not in 20 s.
     """
-    with _unreachable(connection):
-        async with asyncio.timeout(_DEADLINE_SECONDS), _admin(connection) as admin:
+    with one_line(connection):
+        async with asyncio.timeout(_DEADLINE_SECONDS), admin_client(connection) as admin:
             await admin.delete_topics([topic])
-
-
-async def _of_coordinator(ask: Callable[[], Awaitable[T]]) -> T:
-    """Ask again while the coordinator is being found; a new cluster has none at first."""
-    while True:
-        try:
-            return await ask()
-        except KafkaError as error:
-            if not error.retriable:
-                raise
-        await asyncio.sleep(_RETRY_SECONDS)
-
-
-@contextmanager
-def _unreachable(connection: KafkaConnection) -> Iterator[None]:
-    """Kafka's failures as one line."""
-    try:
-        yield
-    except (KafkaError, TimeoutError) as error:
-        raise UnreachableError(
-            f"Kafka at {connection.bootstrap_servers} does not answer ({type(error).__name__})"
-        ) from error
-
-
-@asynccontextmanager
-async def _consumer(connection: KafkaConnection) -> AsyncIterator[Any]:
-    consumer = AIOKafkaConsumer(
-        **connection.client_options(),
-        client_id="oddslog-admin",
-        enable_auto_commit=False,
-        isolation_level="read_committed",
-        request_timeout_ms=_REQUEST_TIMEOUT_MS,
-    )
-    try:
-        await consumer.start()
-        yield consumer
-    finally:
-        await consumer.stop()
-
-
-@asynccontextmanager
-async def _admin(connection: KafkaConnection) -> AsyncIterator[Any]:
-    admin = AIOKafkaAdminClient(
-        **connection.client_options(),
-        client_id="oddslog-admin",
-        request_timeout_ms=_REQUEST_TIMEOUT_MS,
-    )
-    try:
-        await admin.start()
-        await await_controller(admin)
-        yield admin
-    finally:
-        await admin.close()
