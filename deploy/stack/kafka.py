@@ -118,8 +118,7 @@ class KafkaServer(LocalServer):
             shutil.rmtree(self._data)
         state = self.states.change(self.key, version=KAFKA_VERSION, cluster_id=new_cluster_id())
         since = self._log_size()
-        quick = [self._java[0], "-XX:TieredStopAtLevel=1", *self._java[1:]]  # it ends in a second
-        tool = [*quick, "kafka.tools.StorageTool", "format", "-t", state.cluster_id]
+        tool = [*self._java, "kafka.tools.StorageTool", "format", "-t", state.cluster_id]
         command = [*tool, "-c", str(self._write_properties())]
         code = run(command, log=self.log, cwd=self._home, env=_environment(), cancel=cancel)
         if code != 0:
@@ -174,6 +173,8 @@ _JAVA_OPTIONS = [
     "-Xmx512m",
     "-XX:+UseSerialGC",
     "-XX:-UsePerfData",
+    # A development broker lives for minutes: the optimising compiler costs more than it earns.
+    "-XX:TieredStopAtLevel=1",
     "-Djava.awt.headless=true",
     "--enable-native-access=ALL-UNNAMED",
     "-Dorg.slf4j.simpleLogger.showDateTime=true",

@@ -3,6 +3,7 @@
 import json
 import signal
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -57,7 +58,8 @@ def batch_of(market_id: str, event_id: int = 1) -> str:
 
 
 async def test_round_trip(command: Command, kafka: KafkaConnection, topic: str) -> None:
-    """Fed, sunk, shown: every command agrees about what is where."""
+    """Fed, sunk, shown: every command agrees about what is where, each a program started anew."""
+    command = replace(command, fresh=True)
     fed = command("feed", "simulate", "--events", "20", "--seed", "7", "--json").ok().json
     assert fed["batches"] == 2
     assert fed["snapshots"] + fed["confirmations"] == 120

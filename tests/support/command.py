@@ -8,9 +8,12 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
+
+from tests.support.prefork import Forked, fork_oddslog
 
 __all__ = ["Command", "Result"]
 
@@ -50,27 +53,28 @@ class Result:
 
 @dataclass(frozen=True)
 class Command:
-    """Runs `oddslog` with just these settings; nothing of ours is taken from outside."""
+    """Runs `oddslog` with just these settings; nothing of ours is taken from outside.
+
+    `other` are variables that are no settings. `fresh` starts an interpreter anew, as do
+    `other` variables, which it may read while it starts.
+    """
 
     settings: Mapping[str, str] = field(default_factory=dict)
     folder: Path | None = None
     other: Mapping[str, str] = field(default_factory=dict)
+    fresh: bool = False
 
     def __call__(
         self, *arguments: str, stdin: str | None = None, timeout: float = TIMEOUT_SECONDS
     ) -> Result:
         """Run it to its end."""
-        done = subprocess.run(
-            [sys.executable, "-m", "oddslog.deploy", *arguments],
-            env=self.environment(),
-            cwd=self.folder,
-            input=stdin if stdin is not None else "",
-            capture_output=True,
-            text=True,
-            timeout=timeout,
-            check=False,
-        )
-        return Result(arguments, done.returncode, done.stdout, done.stderr)
+        with self._start(arguments, stdin or "") as process:
+            try:
+                out, err = process.communicate(timeout=timeout)
+            finally:
+                process.kill()
+        assert process.returncode is not None
+        return Result(arguments, process.returncode, out, err)
 
     def environment(self) -> dict[str, str]:
         """The child's environment, with `ODDSLOG_` before each setting's name."""
@@ -83,31 +87,40 @@ class Command:
 
     def but(self, **settings: str) -> "Command":
         """The same with other settings."""
-        return Command({**self.settings, **settings}, self.folder, self.other)
+        return replace(self, settings={**self.settings, **settings})
 
     @contextmanager
     def running(self, *arguments: str) -> Iterator["Running"]:
         """Start it, and make sure that it is gone afterwards."""
-        with subprocess.Popen(
-            [sys.executable, "-m", "oddslog.deploy", *arguments],
-            env=self.environment(),
-            cwd=self.folder,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        ) as process:
+        with self._start(arguments) as process:
             try:
                 yield Running(process, arguments)
             finally:
                 process.kill()
+
+    def _start(self, arguments: Sequence[str], stdin: str = "") -> "Forked | subprocess.Popen[str]":
+        """Start it with an input that is there as a whole; a fork where nothing tells it apart."""
+        with TemporaryFile("w+", encoding="utf-8") as asked:
+            asked.write(stdin)
+            asked.seek(0)
+            if not self.fresh and not self.other:
+                return fork_oddslog(arguments, self.environment(), self.folder, asked)
+            return subprocess.Popen(
+                [sys.executable, "-m", "oddslog.deploy", *arguments],
+                env=self.environment(),
+                cwd=self.folder,
+                stdin=asked,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
 
 
 @dataclass
 class Running:
     """A run that goes on."""
 
-    process: "subprocess.Popen[str]"
+    process: "Forked | subprocess.Popen[str]"
     arguments: Sequence[str]
     said: list[str] = field(default_factory=list)
 
@@ -124,4 +137,5 @@ class Running:
         """Send a signal and wait."""
         self.process.send_signal(number)
         out, err = self.process.communicate(timeout=timeout)
+        assert self.process.returncode is not None
         return Result(self.arguments, self.process.returncode, out, "".join(self.said) + err)

@@ -1,16 +1,12 @@
 """A scraper in a process of its own: enqueues batches and says which receipts resolved.
 
-    python -m tests.support.feeding_child SETTINGS     (one JSON object)
-
 Prints `ready` when the queue has started, `ack N` after the receipt of batch N was
 awaited, and `end` at the end. Killed by `ODDSLOG_KILL_POINT` where the test says.
 """
 
 import asyncio
-import json
 import queue
 import signal
-import subprocess
 import sys
 import threading
 import time
@@ -22,6 +18,7 @@ from typing import Any
 from oddslog.ingest import AsyncWriteQueue, KafkaDestination
 from oddslog.schemas import WriteBatch, kill_points
 from tests.support.batches import NOON, batch, competitor, key_of, snapshot
+from tests.support.prefork import fork
 from tests.support.sink_process import clean_environment
 
 __all__ = ["EVENTS", "FeedingChild", "batch_number"]
@@ -62,14 +59,7 @@ class FeedingChild:
         }
         environment: Mapping[str, str] = {**clean_environment(), "ODDSLOG_KILL_POINT": kill_point}
         self.acknowledged: set[int] = set()
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "tests.support.feeding_child", json.dumps(asked)],
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            cwd=Path(__file__).parents[2],
-        )
+        self.process = fork(_run, asked, name="feeding", env=environment, joined=True)
         self._said: list[str] = []
         self._lines: queue.SimpleQueue[str] = queue.SimpleQueue()
         self._reader = threading.Thread(target=self._read, daemon=True)
@@ -173,6 +163,6 @@ def _say(line: str) -> None:
     sys.stdout.flush()
 
 
-if __name__ == "__main__":
+def _run(asked: Mapping[str, Any]) -> None:
     kill_points.arm_from_environment()
-    asyncio.run(_main(json.loads(sys.argv[1])))
+    asyncio.run(_main(asked))

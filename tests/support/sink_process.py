@@ -4,12 +4,12 @@ import json
 import os
 import queue
 import signal
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Mapping
 from typing import Any
+
+from tests.support.prefork import fork_oddslog
 
 # One budget for every wait: far above what a loaded machine needs, so that it
 # only ends a test that would never end.
@@ -25,14 +25,9 @@ class SinkProcess:
     """`oddslog sink` in a process of its own; its log events can be waited for."""
 
     def __init__(self, environment: Mapping[str, str], *options: str) -> None:
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "oddslog.deploy", "sink", *options],
-            # Several of them run at a time, and one could have the default port.
-            env={**clean_environment(), "ODDSLOG_HTTP_ADDRESS": "off", **environment},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+        # Several of them run at a time, and one could have the default port.
+        env = {**clean_environment(), "ODDSLOG_HTTP_ADDRESS": "off", **environment}
+        self.process = fork_oddslog(["sink", *options], env)
         self.lines: list[str] = []
         self._placed = False
         self._events: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
