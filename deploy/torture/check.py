@@ -22,6 +22,7 @@ from ...schemas.records import WriteBatch
 from ..compare import Comparison, SnapshotId, compare, snapshots_by_id
 from ..kafka import LogState
 from ..signals import interruptible
+from .check_runs import FedRuns, RunsChecked, check_runs
 from .journal import Journal, read_journals
 from .lateness import Family
 from .load import batches, garbage_key
@@ -87,7 +88,8 @@ class Conservation:
     `missing`, `duplicates`, `different` and `unexpected` count snapshots and
     confirmations as `Comparison` does, and letters; `unequal_counts` are the
     figures in which ledger, log and tables do not agree. `swept` are the rows that
-    the sweep wrote, `waiting` the letters whose parent never came.
+    the sweep wrote, `waiting` the letters whose parent never came; `runs` is what came
+    of the scrape runs.
     """
 
     compared: Comparison
@@ -101,12 +103,17 @@ class Conservation:
     unexpected: int = 0
     unequal_counts: list[str] = field(default_factory=list)
     letter_difference: str | None = None
+    runs: RunsChecked = field(default_factory=RunsChecked)
 
     @property
     def first_difference(self) -> str | None:
         """The first one, in words; None where everything is as it must be."""
-        counts = self.unequal_counts[0] if self.unequal_counts else None
-        return self.compared.first_difference or self.letter_difference or counts
+        others = (*self.unequal_counts, *self.runs.differences)
+        return (
+            self.compared.first_difference
+            or self.letter_difference
+            or (others[0] if others else None)
+        )
 
     def as_json(self) -> dict[str, int]:
         """Its figures."""
@@ -119,6 +126,9 @@ class Conservation:
             "dead_letters": self.dead_letters,
             "swept": self.swept,
             "waiting": self.waiting,
+            "runs": self.runs.runs,
+            "runs_complete": self.runs.complete,
+            "runs_different": len(self.runs.differences),
             "missing": self.compared.missing + self.missing,
             "duplicates": self.compared.duplicates + self.duplicates,
             "different": self.compared.different,
@@ -144,6 +154,7 @@ async def check_conserved(
     async with engine.connect() as connection:
         await _check_letters(connection, fed, result)
         await _check_counts(connection, log, result)
+        result.runs = await check_runs(connection, fed.runs)
     return result
 
 
@@ -159,6 +170,7 @@ class _Fed:
         self.orphaned: set[SnapshotId] = set()
         self.maybe_orphaned: set[SnapshotId] = set()
         self.late: set[SnapshotId] = set()
+        self.runs = FedRuns()
         self.garbage = {garbage_key(name) for name in journal.garbage}
         self.maybe_garbage = {garbage_key(name) for name in journal.unknown_garbage}
 
@@ -173,6 +185,7 @@ class _Fed:
             for fed in islice(batches(self._seed, life), last[life] + 1):
                 if fed.id not in sure and fed.id not in self._journal.unknown:
                     continue
+                self.runs.add(fed.batch, acknowledged=fed.id in sure)
                 poisoned = {key for key, _ in snapshots_by_id(fed.poisoned)}
                 orphaned = {key for key, _ in snapshots_by_id(fed.orphaned)}
                 self.late |= {key for key, one in snapshots_by_id(fed.good) if family.waits(one)}

@@ -94,7 +94,11 @@ class Family:
         self._runs = self._own_runs(chance)
 
     def rename(self, batch: WriteBatch) -> WriteBatch:
-        """The batch with the ids of this life's own parents."""
+        """The batch with the ids of this life's own parents.
+
+        The run of the batch itself, which no row has to be there for, is of this life
+        alone too: so the batches of a run are those that were fed as its.
+        """
         events, competitors, runs = self._events, self._competitors, self._runs
         return replace(
             batch,
@@ -129,7 +133,7 @@ class Family:
                 )
                 for one in batch.unchanged_competitor
             ),
-            scrape_run_id=runs.get(batch.scrape_run_id or 0, batch.scrape_run_id),
+            scrape_run_id=self._life * CYCLES + (batch.scrape_run_id or 0),
         )
 
     def waits(self, snapshot: Snapshot) -> bool:

@@ -24,6 +24,9 @@ FIGURES = {
     "late_parents",
     "swept",
     "waiting",
+    "runs",
+    "runs_complete",
+    "runs_different",
     "lag_records_at_end",
     "batches_acknowledged",
     "batches_unknown",
@@ -72,10 +75,17 @@ def check(values: dict[str, object]) -> None:
     assert set(values) == FIGURES
     assert values["first_difference"] is None
     assert values["findings"] == []
-    for name in ("missing", "duplicates", "different", "unexpected"):
+    for name in ("missing", "duplicates", "different", "unexpected", "runs_different"):
         assert values[name] == 0, name
     # Parents come late in every torture, and the sweep has to write what waits for them.
-    for name in ("snapshots", "confirmations", "batches_acknowledged", "late_parents", "swept"):
+    for name in (
+        "snapshots",
+        "confirmations",
+        "batches_acknowledged",
+        "late_parents",
+        "swept",
+        "runs",
+    ):
         assert isinstance(values[name], int), name
         assert values[name], name
 

@@ -138,8 +138,10 @@ async def test_nothing_is_found_where_nothing_is_wrong(fed: Fed) -> None:
     assert figures["swept"] > 50
     assert figures["waiting"] >= 3
     assert figures["dead_letters"] >= 3 + figures["swept"] + figures["waiting"]
-    for name in ("missing", "duplicates", "different", "unexpected"):
+    for name in ("missing", "duplicates", "different", "unexpected", "runs_different"):
         assert figures[name] == 0, name
+    # Six batches a run; of the last one only the first batch arrived, and it said so.
+    assert (figures["runs"], figures["runs_complete"]) == (6, 5)
     await check_the_unknown(fed)
 
 
@@ -286,6 +288,44 @@ DAMAGES: dict[str, tuple[list[str], str, str]] = {
         "missing",
         "unexpected dead letter",
     ),
+    "an arrival lost": (
+        [
+            "UPDATE oddslog_run_batches SET fragments = fragments - '{[1,2)}'"
+            " WHERE run_id = 2 AND batch_index = 3"
+        ],
+        "runs_different",
+        "missing: of batch 3 of run 2",
+    ),
+    "a batch of a run lost": (
+        ["DELETE FROM oddslog_run_batches WHERE run_id = 3 AND batch_index = 0"],
+        "runs_different",
+        "missing: of batch 0 of run 3 0 of",
+    ),
+    "fewer fragments than were fed": (
+        [
+            "UPDATE oddslog_run_batches SET fragment_count = fragment_count - 1"
+            " WHERE run_id = 2 AND batch_index = 3"
+        ],
+        "runs_different",
+        "batch 3 of run 2 has",
+    ),
+    "a batch that nobody fed": (
+        [
+            "INSERT INTO oddslog_run_batches SELECT run_id, batch_id, 7, 5, batch_count,"
+            " fragment_count, fragments, first_at, last_at FROM oddslog_run_batches"
+            " WHERE run_id = 6 LIMIT 1"
+        ],
+        "runs_different",
+        "unexpected: batch 5 of run 6",
+    ),
+    "a letter that no longer counts for its run": (
+        [
+            "UPDATE oddslog_dead_letters SET scrape_run_id = NULL WHERE id ="
+            " (SELECT min(id) FROM oddslog_dead_letters WHERE status = 'waiting')"
+        ],
+        "runs_different",
+        "the letters say",
+    ),
     "a good snapshot as a dead letter": (
         [
             "INSERT INTO oddslog_dead_letters (status, reason, message, value, item, log_partition,"
@@ -314,7 +354,7 @@ async def test_each_damage_is_found(fed: Fed, servers: Servers, new_name: str) -
         assert words in (result.first_difference or ""), name
 
 
-async def test_ledger_and_log_have_to_agree(fed: Fed) -> None:
+async def test_ledger_log_and_runs_have_to_agree(fed: Fed) -> None:
     """Positions by the log's ends, totals by the tables' rows."""
     result = await fed.damage("UPDATE oddslog_ledger SET next_offset = next_offset - 1")
     assert "the log ends at" in (result.first_difference or "")
@@ -326,6 +366,20 @@ async def test_ledger_and_log_have_to_agree(fed: Fed) -> None:
         assert f"{total} of the ledger" in (result.first_difference or "")
         back = f"UPDATE oddslog_ledger SET {total} = {total} - 1 WHERE partition = 0"
     assert (await fed.damage(back)).first_difference is None
+    await check_runs_have_to_agree(fed)
+
+
+async def check_runs_have_to_agree(fed: Fed) -> None:
+    """What the runs' rows say, too: not one fragment less."""
+    where = "WHERE run_id = 2 AND batch_index = 3"
+    result = await fed.damage(
+        f"CREATE TABLE held AS SELECT * FROM oddslog_run_batches {where}",
+        f"UPDATE oddslog_run_batches SET fragments = fragments - '{{[1,2)}}' {where}",
+    )
+    assert "missing: of batch 3 of run 2" in (result.first_difference or "")
+    back = f"DELETE FROM oddslog_run_batches {where}"
+    again = "INSERT INTO oddslog_run_batches SELECT * FROM held"
+    assert (await fed.damage(back, again)).first_difference is None
 
 
 async def test_faults_inside_postgresql_are_no_errors_where_there_is_nothing_to_break(
