@@ -106,10 +106,10 @@ async def check_runs(connection: AsyncConnection, fed: FedRuns) -> RunsChecked:
 
 def _fragments_of(batch: WriteBatch) -> int:
     """One for each event and kind (all of one event fit into a record), or the only one."""
-    betpawa = {one.event_id for one in (*batch.changed_betpawa, *batch.unchanged_betpawa)}
-    competitor = {
-        one.competitor_event_id for one in (*batch.changed_competitor, *batch.unchanged_competitor)
-    }
+    betpawa = {one.event_id for one in batch.changed_betpawa}
+    betpawa |= {one.event_id for one in batch.unchanged_betpawa}
+    competitor = {one.competitor_event_id for one in batch.changed_competitor}
+    competitor |= {one.competitor_event_id for one in batch.unchanged_competitor}
     return (len(betpawa) + len(competitor)) or 1
 
 
