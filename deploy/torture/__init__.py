@@ -6,7 +6,7 @@
     faults    doing them                        feeder    the process that feeds
     sessions  those inside PostgreSQL           journal   what was acknowledged
     guard     what is left after SIGKILL        check     what must be true afterwards
-                                                check_runs  the same of scrape runs
+    zombies   whether they are ended            check_runs  the same of scrape runs
 
 `kit` puts them together. Importing this package loads nothing.
 """

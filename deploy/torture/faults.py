@@ -1,12 +1,13 @@
-"""Doing the faults: each begins at once, and what lasts goes on beside the next ones.
+"""Doing the faults: each begins as soon as there is something to break.
 
+What lasts goes on beside the next ones. One that finds nothing for a minute (a process
+that never comes to its point, connections that are not there) comes to nothing.
 Whatever a fault has done to a proxy, a process or a server it takes back by itself,
 also when it is cancelled.
 """
 
 import asyncio
 import signal
-from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -15,16 +16,19 @@ from ...schemas.errors import OddslogError
 from ..stack import LocalStack
 from .members import Member
 from .proxy import Proxy
+from .result import Progress
 from .schedule import LOCKED_MARKERS, Fault, Step
 from .sessions import lock_table, terminate_backend
+from .zombies import ZombieWatch
 
 __all__ = ["Faults", "Seat", "Targets"]
 
-_COMMIT_SECONDS = 10.0
-# For how long a sink that was armed is watched: whether it has come to its point.
 _LOOK_SECONDS = 0.1
-_LOOKS = 200
 _MOST_LOOKS = 600  # a minute
+# A process that was to come to a point is often killed on the way by another fault.
+_MOST_ARMS = 3
+_MOST_TRIES = 20
+_TRY_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
@@ -60,14 +64,18 @@ class Targets:
 class Faults:
     """Injects steps and counts what really happened, by kind.
 
+    Args:
+        targets: what can be broken.
+        progress: is told of each fault, zombie and finding.
+
     Attributes:
         over: to be set when the time of the faults is over: what has not begun to
             last by then does not begin any more.
     """
 
-    def __init__(self, targets: Targets, counts: Counter[str]) -> None:
+    def __init__(self, targets: Targets, progress: Progress) -> None:
         self._targets = targets
-        self._counts = counts
+        self._progress = progress
         self.over = asyncio.Event()
         # One at a time: the stack starts and stops one, and the other would stay away
         # until that is done.
@@ -108,27 +116,32 @@ class Faults:
         """
         done = await self._ways[step.fault](step, self._targets.seat(step.seat))
         if done:
-            self._counts[step.fault.value] += 1
+            self._progress.faults[step.fault.value] += 1
         return done
 
     # Processes.
 
     async def _kill(self, _step: Step, seat: Seat) -> bool:
+        await self._comes(lambda: seat.member.alive)
         return seat.member.send(signal.SIGKILL)
 
     async def _kill_at(self, step: Step, seat: Seat) -> bool:
         """Counted by the member, when it dies there."""
-        seat.member.kill_at(f"{step.detail}:{step.count}")
+        before = seat.member.deaths_at_point
+        await self._arm(
+            seat, f"{step.detail}:{step.count}", lambda: seat.member.deaths_at_point > before
+        )
         return False
 
     async def _stop(self, _step: Step, seat: Seat) -> bool:
         # One that stands still would only hear of it afterwards.
-        if not seat.member.alive or seat.member.stopped:
+        if not await self._comes(lambda: seat.member.alive and not seat.member.stopped):
             return False
         await seat.member.ask_to_end()
         return True
 
     async def _freeze(self, step: Step, seat: Seat) -> bool:
+        await self._comes(lambda: seat.member.alive)
         frozen = seat.member.freeze()
         if not frozen:
             return False
@@ -140,19 +153,29 @@ class Faults:
 
     async def _freeze_at(self, step: Step, seat: Seat) -> bool:
         """The next process stops itself at the point; it is woken up some time later."""
-        seat.member.kill_at(f"{step.detail}:{step.count}:STOP")
+        point = f"{step.detail}:{step.count}:STOP"
         try:
-            for _ in range(_LOOKS):
-                if seat.member.stopped:
-                    await asyncio.sleep(step.seconds)
-                    return True
-                if self.over.is_set():
-                    break
-                await asyncio.sleep(_LOOK_SECONDS)
+            if await self._arm(seat, point, lambda: seat.member.at_point):
+                await asyncio.sleep(step.seconds)
+                return True
             seat.member.calm()
             return False
         finally:
             seat.member.go_on()
+
+    async def _arm(self, seat: Seat, point: str, came: Callable[[], bool]) -> bool:
+        """Let the next process come to a point; one that died on the way has a successor."""
+        arms = 0
+        for _ in range(_MOST_LOOKS):
+            if came() or self.over.is_set():
+                break
+            if not (arms and seat.member.armed):
+                if arms == _MOST_ARMS:
+                    break
+                arms += 1
+                seat.member.kill_at(point)
+            await asyncio.sleep(_LOOK_SECONDS)
+        return came()
 
     async def _freeze_long(self, step: Step, seat: Seat) -> bool:
         """It stops in mid-transaction, for so long that others must end its backend."""
@@ -160,10 +183,31 @@ class Faults:
         if seat.postgres is None or self._freezing.locked():
             return False
         async with self._freezing, _standing_still(seat, step.detail.encode()) as stands:
-            if not await _comes(stands, self.over.is_set):
+            if not await self._comes(stands):
                 return False
-            await asyncio.sleep(step.seconds)
+            await self._watch_zombie(step, seat, seat.postgres)
             return True
+
+    async def _watch_zombie(self, step: Step, seat: Seat, proxy: Proxy) -> None:
+        watch = ZombieWatch(self._targets.database_url, proxy.backend_pids, self._living_pids)
+        try:
+            verdict = await watch.watch(step.seconds)
+        finally:
+            await watch.close()
+        self._progress.zombies += verdict.blocked
+        if verdict.too_long_seconds is not None:
+            self._progress.find(
+                f"{seat.member.name} stood still in mid-transaction, and another sink waits for"
+                f" it since {verdict.too_long_seconds:.0f} s without ending its backend"
+            )
+
+    def _living_pids(self) -> list[int]:
+        return [
+            pid
+            for seat in self._targets.sinks
+            if seat.postgres is not None and seat.member.alive and not seat.member.stopped
+            for pid in seat.postgres.backend_pids
+        ]
 
     async def freeze_until(self, seat: Seat, over: Callable[[], bool]) -> bool | None:
         """Stop a sink in mid-transaction until something has happened, while nothing is broken.
@@ -174,21 +218,21 @@ class Faults:
         async with _standing_still(seat, LOCKED_MARKERS[0].encode()) as stands:
             if not await _comes(stands, lambda: False):
                 return None
-            self._counts[Fault.SINK_FROZEN_LONG.value] += 1
+            self._progress.faults[Fault.SINK_FROZEN_LONG.value] += 1
             return await _comes(over, lambda: False)
 
     # The network.
 
     async def _cut(self, step: Step, seat: Seat) -> bool:
         proxy = _proxy(step, seat)
-        if proxy is None or not proxy.connections:
+        if proxy is None or not await self._comes(lambda: bool(proxy.connections)):
             return False
         proxy.cut()
         return True
 
     async def _stall(self, step: Step, seat: Seat) -> bool:
         proxy = _proxy(step, seat)
-        if proxy is None or not proxy.connections:
+        if proxy is None or not await self._comes(lambda: bool(proxy.connections)):
             return False
         proxy.stall()
         try:
@@ -226,29 +270,41 @@ class Faults:
             return False
         cut = proxy.cut_at(b"COMMIT", forward=step.fault is Fault.COMMIT_REPLY_LOST)
         try:
-            async with asyncio.timeout(_COMMIT_SECONDS):
-                await cut.happened.wait()
-        except TimeoutError:
-            return False
+            return await self._comes(cut.happened.is_set)
         finally:
             proxy.disarm(cut)
-        return True
 
     # Inside PostgreSQL.
 
     async def _terminate(self, _step: Step, _seat: Seat) -> bool:
-        return await terminate_backend(self._targets.database_url)
+        return await self._try(lambda: terminate_backend(self._targets.database_url))
 
     async def _lock(self, step: Step, _seat: Seat) -> bool:
-        return await lock_table(self._targets.database_url, step.detail, step.seconds)
+        url = self._targets.database_url
+        return await self._try(lambda: lock_table(url, step.detail, step.seconds))
+
+    async def _try(self, attempt: Callable[[], Awaitable[bool]]) -> bool:
+        """Whether it works within some tries."""
+        for _ in range(_MOST_TRIES):
+            if self.over.is_set():
+                break
+            if await attempt():
+                return True
+            await asyncio.sleep(_TRY_SECONDS)
+        return False
+
+    async def _comes(self, what: Callable[[], bool]) -> bool:
+        return await _comes(what, self.over.is_set)
 
     # Servers.
 
     async def _restart_kafka(self, step: Step, _seat: Seat) -> bool:
         stack = self._targets.stack
-        if stack is None or self._restarting.locked():
+        if stack is None:
             return False
         async with self._restarting:
+            if self.over.is_set():
+                return False
             await _again(
                 lambda: stack.stop_kafka(signal.Signals[step.detail]), stack.start_kafka, step
             )
@@ -256,9 +312,11 @@ class Faults:
 
     async def _restart_postgres(self, step: Step, _seat: Seat) -> bool:
         stack = self._targets.stack
-        if stack is None or self._restarting.locked():
+        if stack is None:
             return False
         async with self._restarting:
+            if self.over.is_set():
+                return False
             await _again(
                 lambda: stack.stop_postgres(signal.Signals[step.detail]), stack.start_postgres, step
             )

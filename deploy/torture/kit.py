@@ -171,7 +171,7 @@ class _Kit:
                 group.create_task(self._watch_lag(engine, parents), name="torture-lag"),
             ]
             coming = group.create_task(parents.run(), name="torture-parents")
-            faults = Faults(cast.targets(), self._progress.faults)
+            faults = Faults(cast.targets(), self._progress)
             await self._inject(group, faults)
             cast.calm()
             await self._leave_zombie(faults, cast)

@@ -78,6 +78,7 @@ class Member:
         self.name = name
         self.starts = 0
         self.slow_stops = 0
+        self.deaths_at_point = 0
         self.peak_bytes: int | None = None
         self._program = program
         self._log = log
@@ -126,6 +127,16 @@ class Member:
         self._asked.add(number)
         process.send_signal(number)
         return True
+
+    @property
+    def armed(self) -> bool:
+        """Whether this process, or else the next, has a kill point to come to."""
+        return bool(self._next_point) or self._armed or self._stops_at_point
+
+    @property
+    def at_point(self) -> bool:
+        """Whether it has stopped itself at its kill point."""
+        return self._stops_at_point and not self._freezes and self.stopped
 
     @property
     def stopped(self) -> bool:
@@ -231,6 +242,7 @@ class Member:
     def _judge(self, code: int) -> None:
         said = self._said()
         if self._armed and code == -signal.SIGKILL and signal.SIGKILL not in self._asked:
+            self.deaths_at_point += 1
             self._on_point()
         problem = unexplained(code, self._asked, armed=self._armed, at_work=_AT_WORK in said)
         if problem is None and b"Traceback (most recent call last)" in said:

@@ -23,6 +23,8 @@ from urllib.parse import urlsplit
 __all__ = ["Cut", "Hold", "Proxy"]
 
 _PIECE_BYTES = 65536
+# PostgreSQL's BackendKeyData: 12 bytes, of which the first four are the process's id.
+_BACKEND_KEY = b"K\0\0\0\x0c"
 
 
 class Cut:
@@ -57,6 +59,7 @@ class _Pipe:
         self.client = client
         self.server: asyncio.StreamWriter | None = None
         self.cut_at_reply: Cut | None = None
+        self.backend_pid: int | None = None
 
     def reset(self) -> None:
         """End both sides at once; the peers see a reset."""
@@ -109,6 +112,11 @@ class Proxy:
     def connections(self) -> int:
         """How many connections are open now."""
         return len(self._pipes)
+
+    @property
+    def backend_pids(self) -> list[int]:
+        """Of the open connections to a PostgreSQL: the processes there, as it told them."""
+        return [pipe.backend_pid for pipe in self._pipes if pipe.backend_pid is not None]
 
     async def __aenter__(self) -> "Proxy":
         self._listener = await asyncio.start_server(self._accept, "127.0.0.1", self._listen_port)
@@ -256,8 +264,15 @@ class Proxy:
                 pipe.cut_at_reply = cut
         return True
 
-    def _seen_reply(self, pipe: _Pipe, _piece: bytes) -> bool:
+    def _seen_reply(self, pipe: _Pipe, piece: bytes) -> bool:
+        if pipe.backend_pid is None:
+            pipe.backend_pid = _backend_pid(piece)
         if pipe.cut_at_reply is None:
             return True
         pipe.cut_at_reply.happened.set()
         return False
+
+
+def _backend_pid(piece: bytes) -> int | None:
+    _, key, after = piece.partition(_BACKEND_KEY)
+    return int.from_bytes(after[:4], "big") if key and len(after) >= 4 else None

@@ -34,6 +34,7 @@ class Progress:
         lag_seen_at: when that was asked for, on the monotonic clock.
         lag_at_end: what had been seen last when the faults ended.
         letters_to_sweep: that wait for a parent which comes; None where nobody can tell.
+        zombies: sinks that stood still while a living one waited for their locks.
     """
 
     faults: Counter[str] = field(default_factory=Counter)
@@ -45,6 +46,7 @@ class Progress:
     lag_seen_at: float = 0.0
     lag_at_end: int | None = None
     letters_to_sweep: int | None = None
+    zombies: int = 0
 
     def find(self, finding: str) -> None:
         """Keep a finding."""
@@ -114,6 +116,7 @@ class TortureResult:
             "faults": dict(sorted(self.progress.faults.items())),
             "faults_total": self.progress.faults.total(),
             "restarts": self.restarts,
+            "zombies": self.progress.zombies,
             "fenced": self.fenced,
             "lag_records_at_end": self.progress.lag_at_end,
             "late_parents": self.late_parents,

@@ -1,8 +1,8 @@
 """Which faults happen, when, to whom: all of it by seed. Pure.
 
-The same seed and surroundings give the same steps. Kinds are dealt like cards from
-a shuffled deck, so each comes up about as often as it is in the deck, also in a
-short run.
+The same seed and surroundings give the same steps. First each kind comes once; then
+kinds are dealt like cards from a shuffled deck, so each comes up about as often as it
+is in the deck, also in a short run.
 """
 
 from collections.abc import Iterator
@@ -181,10 +181,12 @@ def steps(seed: int, surroundings: Surroundings) -> Iterator[Step]:
     chance = Random(f"torture/{seed}/faults")  # noqa: S311 - no secret
     left_out = surroundings.left_out()
     deck = [kind for kind, cards in _DECK.items() for _ in range(cards) if kind not in left_out]
+    dealt = [kind for kind in _DECK if kind not in left_out]
     while True:
-        chance.shuffle(deck)
-        for fault in deck:
+        chance.shuffle(dealt)
+        for fault in dealt:
             yield _step(chance, fault, surroundings.sinks)
+        dealt = deck
 
 
 def _step(chance: Random, fault: Fault, sinks: int) -> Step:

@@ -20,6 +20,7 @@ FIGURES = {
     "faults",
     "faults_total",
     "restarts",
+    "zombies",
     "fenced",
     "late_parents",
     "swept",

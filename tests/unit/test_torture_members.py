@@ -136,6 +136,23 @@ async def test_a_freeze_is_not_ended_by_another(tmp_path: Path) -> None:
         await until(lambda: not member.stopped, "going on")
 
 
+async def test_a_child_is_armed_until_it_has_come_to_its_point(tmp_path: Path) -> None:
+    """Also while the one that is to come has not been started; its successor is not."""
+    async with waiting(tmp_path).kept() as member:
+        before = member.armed
+        member.kill_at("no.such.point:1:STOP")
+        assert (before, member.armed) == (False, True)
+        await until(lambda: member.starts == 2 and member.armed, "the next start")
+        # Standing still for another reason is not the point.
+        frozen = member.freeze()
+        await until(lambda: member.stopped, "standing still")
+        assert not member.at_point
+        member.thaw(frozen)
+        member.send(signal.SIGKILL)
+        await until(lambda: member.starts == 3 and not member.armed, "the start after that")
+        assert member.deaths_at_point == 0
+
+
 async def test_a_child_that_stands_still_is_woken_when_nobody_waits_for_it(tmp_path: Path) -> None:
     """Or the end of the torture would wait for it."""
     async with waiting(tmp_path).kept() as member:
