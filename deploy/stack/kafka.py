@@ -57,10 +57,15 @@ COMMON_PROPERTIES = {
 
 @dataclass(frozen=True)
 class Listener:
-    """One more way in: who comes by `port` is told to use `advertised_port`, a proxy's say."""
+    """One more way in: who comes by `port` is told to use `advertised_port`, a proxy's say.
+
+    The n-th is called MOREn, for properties of its own (`listener.name.more0.ssl....`);
+    `protocol` is its security protocol.
+    """
 
     port: int
     advertised_port: int
+    protocol: str = "PLAINTEXT"
 
 
 class KafkaServer(LocalServer):
@@ -76,9 +81,11 @@ class KafkaServer(LocalServer):
         states: StateFile,
         properties: Mapping[str, str] | None = None,
         listeners: Sequence[Listener] = (),
+        format_options: Sequence[str] = (),
     ) -> None:
         super().__init__(directory, states)
         self._listeners = listeners
+        self._format_options = format_options
         self._home = directory / "kafka"
         self._data = self._home / "data"
         self._properties = dict(properties or {})
@@ -119,7 +126,7 @@ class KafkaServer(LocalServer):
         state = self.states.change(self.key, version=KAFKA_VERSION, cluster_id=new_cluster_id())
         since = self._log_size()
         tool = [*self._java, "kafka.tools.StorageTool", "format", "-t", state.cluster_id]
-        command = [*tool, "-c", str(self._write_properties())]
+        command = [*tool, "-c", str(self._write_properties()), *self._format_options]
         code = run(command, log=self.log, cwd=self._home, env=_environment(), cancel=cancel)
         if code != 0:
             words = last_words(self.log, since)
@@ -150,7 +157,7 @@ def broker_properties(
     advertised = [f"PLAINTEXT://{here}:{port}"]
     advertised += [f"{name}://{here}:{one.advertised_port}" for name, one in more.items()]
     protocols = [COMMON_PROPERTIES["listener.security.protocol.map"]]
-    protocols += [f"{name}:PLAINTEXT" for name in more]
+    protocols += [f"{name}:{one.protocol}" for name, one in more.items()]
     return {
         **COMMON_PROPERTIES,
         "listeners": ",".join(listened),

@@ -24,9 +24,10 @@ class LocalStack:
 
     They outlive this process; `state.json` in the folder says where they are.
     `kafka_properties` and `postgres_settings` hold from the next start of a
-    server on, as do `kafka_listeners`, beside the broker's own one. Any number of
-    objects and processes may use one folder: a lock file lets one at a time start
-    and stop.
+    server on, as do `kafka_listeners`, beside the broker's own one;
+    `kafka_format_options` when Kafka's data folder is made (`--add-scram ...`). Any
+    number of objects and processes may use one folder: a lock file lets one at a
+    time start and stop.
     """
 
     def __init__(
@@ -35,11 +36,14 @@ class LocalStack:
         *,
         kafka_properties: Mapping[str, str] | None = None,
         kafka_listeners: Sequence[Listener] = (),
+        kafka_format_options: Sequence[str] = (),
         postgres_settings: Mapping[str, str] | None = None,
     ) -> None:
         self.directory = directory.absolute()
         states = StateFile(self.directory)
-        self._kafka = KafkaServer(self.directory, states, kafka_properties, kafka_listeners)
+        self._kafka = KafkaServer(
+            self.directory, states, kafka_properties, kafka_listeners, kafka_format_options
+        )
         self._postgres = PostgresServer(self.directory, states, postgres_settings)
 
     def __repr__(self) -> str:
@@ -51,6 +55,11 @@ class LocalStack:
     def remembered(self) -> bool:
         """Whether this folder's servers were made before."""
         return self._kafka.state.made or self._postgres.state.made
+
+    @property
+    def kafka_port(self) -> int:
+        """The port of the broker's own listener; 0 before the first start."""
+        return self._kafka.state.port
 
     @property
     def kafka_log(self) -> Path:
