@@ -73,7 +73,7 @@ async def read_log(connection: KafkaConnection, topic: str, group: str) -> LogSt
         ConfigurationError: the topic is not there.
     """
     described = await require_topic(connection, topic)
-    with one_line(connection):
+    async with one_line(connection):
         async with asyncio.timeout(_DEADLINE_SECONDS):
             partitions = [TopicPartition(topic, p) for p in range(described.partitions)]
             async with reading_client(connection) as consumer:
@@ -97,9 +97,12 @@ async def group_members(connection: KafkaConnection, group: str) -> int:
     Raises:
         UnreachableError: no broker answers, or not in 20 s.
     """
-    with one_line(connection):
-        async with asyncio.timeout(_DEADLINE_SECONDS), admin_client(connection) as admin:
-            answers = await of_coordinator(lambda: admin.describe_consumer_groups([group]))
+    async with (
+        one_line(connection),
+        asyncio.timeout(_DEADLINE_SECONDS),
+        admin_client(connection) as admin,
+    ):
+        answers = await of_coordinator(lambda: admin.describe_consumer_groups([group]))
     return sum(len(described[5]) for answer in answers for described in answer.groups)
 
 
@@ -109,6 +112,9 @@ async def drop_topic(connection: KafkaConnection, topic: str) -> None:
     Raises:
         UnreachableError: no broker answers, or not in 20 s.
     """
-    with one_line(connection):
-        async with asyncio.timeout(_DEADLINE_SECONDS), admin_client(connection) as admin:
-            await admin.delete_topics([topic])
+    async with (
+        one_line(connection),
+        asyncio.timeout(_DEADLINE_SECONDS),
+        admin_client(connection) as admin,
+    ):
+        await admin.delete_topics([topic])

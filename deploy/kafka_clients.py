@@ -5,17 +5,17 @@ before the reading one is asked about it, or the broker is asked to make it.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.errors import KafkaError
+from aiokafka.errors import KafkaConnectionError, KafkaError
 
 from ..ingest.producer import close_client
 from ..schemas.connection import KafkaConnection
-from ..schemas.errors import UnreachableError
+from ..schemas.kafka_access import access_denied, unreachable, why_unreachable
 from ..sink.topics import await_controller
 
 __all__ = ["admin_client", "first_records", "of_coordinator", "one_line", "reading_client"]
@@ -125,18 +125,18 @@ async def first_records(
     return found
 
 
-@contextmanager
-def one_line(connection: KafkaConnection) -> Iterator[None]:
+@asynccontextmanager
+async def one_line(connection: KafkaConnection) -> AsyncIterator[None]:
     """Kafka's failures as one line.
 
     Raises:
-        UnreachableError: for any of them, and for a deadline that has passed.
+        UnreachableError: for most of them, and for a deadline that has passed.
+        ConfigurationError: it refuses us, or we do not trust it.
     """
     try:
         yield
+    except KafkaConnectionError as error:
+        raise await why_unreachable(connection) from error
     except (KafkaError, TimeoutError, OSError) as error:
         reason = "no answer in time" if isinstance(error, TimeoutError) else type(error).__name__
-        raise UnreachableError(
-            f"Kafka at {connection.bootstrap_servers} does not answer ({reason}): start it, or"
-            " mend ODDSLOG_BOOTSTRAP_SERVERS"
-        ) from error
+        raise access_denied(error, connection) or unreachable(connection, reason) from error

@@ -83,7 +83,7 @@ class LogLook:
             ConfigurationError: the topic is not there.
         """
         try:
-            with one_line(self._connection):
+            async with one_line(self._connection):
                 async with asyncio.timeout(LOOK_SECONDS):
                     return await self._read()
         except BaseException:

@@ -17,7 +17,7 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaConnectionError, MessageSizeTooLargeError
 
 from ..schemas.connection import KafkaConnection
-from ..schemas.errors import UnreachableError
+from ..schemas.kafka_access import why_unreachable
 from .fragments import Fragment
 from .say import say
 
@@ -61,7 +61,7 @@ class Generation:
     def __init__(self, settings: ProducerSettings) -> None:
         self.sent_records = 0
         self._topic = settings.topic
-        self._servers = settings.connection.bootstrap_servers
+        self._connection = settings.connection
         self._producer = AIOKafkaProducer(
             **settings.connection.client_options(),
             client_id=settings.client_id,
@@ -86,14 +86,13 @@ class Generation:
         Must be followed by `end`, also when it raises.
 
         Raises:
-            UnreachableError: no broker answers, or the credentials are refused.
+            UnreachableError: no broker answers.
+            ConfigurationError: the credentials are refused, or a certificate is not trusted.
         """
         try:
             await self._producer.start()
         except KafkaConnectionError as error:
-            raise UnreachableError(
-                f"Kafka does not answer at {self._servers}, or refuses the credentials"
-            ) from error
+            raise await why_unreachable(self._connection) from error
 
     @property
     def usable(self) -> bool:

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 from ..schemas.connection import KafkaConnection
 from ..schemas.errors import DeliveryError, OddslogError, UnreachableError
+from ..schemas.kafka_access import access_denied
 from ..schemas.kill_points import reached
 from .fragments import Fragment
 from .producer import Generation, ProducerSettings
@@ -129,7 +130,7 @@ class Publisher:
 
         Raises:
             UnreachableError: no broker answers.
-            ConfigurationError: the topic is missing or compacted.
+            ConfigurationError: the topic is missing or compacted, or a right is.
             DeliveryError: not all was acknowledged in time, or the brokers refused
                 one; the cause says why.
         """
@@ -156,6 +157,9 @@ class Publisher:
         except OddslogError:
             raise
         except Exception as error:
+            denied = access_denied(error, self._connection)
+            if denied is not None:
+                raise denied from error
             raise DeliveryError(f"Kafka: {type(error).__name__}: {error}") from error
 
     async def _publish(self, parcel: Parcel) -> None:

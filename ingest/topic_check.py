@@ -21,6 +21,7 @@ from aiokafka.errors import (
 
 from ..schemas.connection import KafkaConnection
 from ..schemas.errors import ConfigurationError, UnreachableError
+from ..schemas.kafka_access import access_denied, why_unreachable
 from ..schemas.wire import RECORD_OVERHEAD_BYTES
 from .producer import close_client
 
@@ -83,8 +84,9 @@ async def topic_facts(
     a topic that was just made.
 
     Raises:
-        ConfigurationError: the topic is missing or no log, or the settings are wrong.
-        UnreachableError: no broker answers, or the credentials are refused.
+        ConfigurationError: the topic is missing or no log, or the settings are wrong:
+            credentials that are refused, a certificate that is not trusted.
+        UnreachableError: no broker answers.
     """
     options = connection.client_options()
     admin = AIOKafkaAdminClient(
@@ -95,7 +97,7 @@ async def topic_facts(
         partitions, brokers = await _known_partitions(admin, topic, patience_seconds)
         settings = await _settings(admin, topic)
     except (KafkaError, TimeoutError, OSError) as error:
-        raise UnreachableError(
+        raise access_denied(error, connection) or UnreachableError(
             f"Kafka at {connection.bootstrap_servers} does not tell about topic {topic!r}: "
             f"{type(error).__name__}: {error}"
         ) from error
@@ -121,9 +123,7 @@ async def _started(admin: Any, connection: KafkaConnection) -> None:
     try:
         await admin.start()
     except KafkaError as error:
-        raise UnreachableError(
-            f"Kafka does not answer at {connection.bootstrap_servers}, or refuses the credentials"
-        ) from error
+        raise await why_unreachable(connection) from error
     except ValueError as error:
         raise ConfigurationError(
             f"bootstrap servers {connection.bootstrap_servers!r} are no list of host:port: {error}"

@@ -1,10 +1,10 @@
 """How to reach Kafka: the same for producer, consumer and admin client."""
 
-import ssl
 from dataclasses import dataclass, field
 from typing import Any
 
 from .errors import ConfigurationError
+from .tls import TlsFiles, client_context, is_loopback
 
 __all__ = ["KafkaConnection"]
 
@@ -63,16 +63,15 @@ class KafkaConnection:
                 "sasl_plain_password": self.sasl_password,
             }
         if self.security_protocol.endswith("SSL"):
-            options["ssl_context"] = self._ssl_context()
+            files = TlsFiles(
+                self.ssl_cafile, self.ssl_certfile, self.ssl_keyfile, self.ssl_keyfile_password
+            )
+            options["ssl_context"] = client_context("Kafka", files)
         return options
 
-    def _ssl_context(self) -> ssl.SSLContext:
-        try:
-            context = ssl.create_default_context(cafile=self.ssl_cafile)
-            if self.ssl_certfile is not None:
-                # With None, OpenSSL asks the terminal for the password, and waits.
-                password = self.ssl_keyfile_password or ""
-                context.load_cert_chain(self.ssl_certfile, self.ssl_keyfile, password)
-        except (OSError, ssl.SSLError) as error:
-            raise ConfigurationError(f"the TLS files for Kafka cannot be read: {error}") from error
-        return context
+    def plain_text_hosts(self) -> list[str]:
+        """The other machines to which user and password go without TLS; none is fine."""
+        if self.security_protocol != "SASL_PLAINTEXT":
+            return []
+        hosts = [server.strip().rpartition(":")[0] for server in self.bootstrap_servers.split(",")]
+        return [host for host in hosts if not is_loopback(host)]

@@ -23,6 +23,7 @@ from aiokafka.errors import (
 
 from ..schemas.connection import KafkaConnection
 from ..schemas.errors import ProtectionError, UnreachableError
+from ..schemas.kafka_access import access_denied, why_unreachable
 from .positions import LogRange
 
 __all__ = [
@@ -95,6 +96,7 @@ class LogConsumer:
         rebalance_timeout_seconds: float = REBALANCE_TIMEOUT_SECONDS,
     ) -> None:
         self._topic = topic
+        self._connection = connection
         self._connections: set[Any] = set()
         session_ms = int(session_timeout_seconds * 1000)
         self._consumer = AIOKafkaConsumer(
@@ -119,6 +121,7 @@ class LogConsumer:
 
         Raises:
             UnreachableError: no broker answers.
+            ConfigurationError: the cluster refuses us, or we do not trust it.
         """
         self._consumer.subscribe([self._topic], listener=_Listener(listener))
         starting = asyncio.create_task(self._consumer.start(), name="oddslog-consumer-start")
@@ -130,9 +133,12 @@ class LogConsumer:
         try:
             await starting
         except KafkaConnectionError as error:
-            raise UnreachableError(
-                "Kafka does not answer (address, listener or credentials)"
-            ) from error
+            raise await why_unreachable(self._connection) from error
+        except KafkaError as error:
+            denied = access_denied(error, self._connection)
+            if denied is None:
+                raise
+            raise denied from error
         except asyncio.CancelledError:
             if not starting.cancelled():
                 raise

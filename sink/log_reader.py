@@ -17,7 +17,8 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaConnectionError, KafkaError, OffsetOutOfRangeError
 
 from ..schemas.connection import KafkaConnection
-from ..schemas.errors import ProtectionError, UnreachableError
+from ..schemas.errors import OddslogError, ProtectionError
+from ..schemas.kafka_access import access_denied, unreachable, why_unreachable
 from .errors import GapError
 from .items import LogRecord, PartitionPart, decode_record, record_crc32
 from .poller import log_record
@@ -47,6 +48,7 @@ async def open_log_reader(
 
     Raises:
         UnreachableError: no broker answers.
+        ConfigurationError: the cluster refuses us, or we do not trust it.
     """
     consumer = AIOKafkaConsumer(
         **connection.client_options(),
@@ -62,8 +64,10 @@ async def open_log_reader(
         try:
             async with asyncio.timeout(_ANSWER_SECONDS):
                 await consumer.start()
-        except (KafkaConnectionError, TimeoutError) as error:
-            raise _unreachable(connection, error) from error
+        except KafkaConnectionError as error:
+            raise await why_unreachable(connection) from error
+        except TimeoutError as error:
+            raise unreachable(connection, "TimeoutError") from error
         yield LogReader(consumer, connection, topic)
     finally:
         stopping = asyncio.create_task(consumer.stop(), name="oddslog-reader-stop")
@@ -108,7 +112,7 @@ class LogReader:
                 starts = await self._consumer.beginning_offsets(wanted)
                 ends = await self._consumer.end_offsets(wanted)
         except (KafkaError, TimeoutError) as error:
-            raise _unreachable(self._connection, error) from error
+            raise self._told(error) from error
         return {tp.partition: LogRange(starts[tp], ends[tp]) for tp in wanted}
 
     async def offsets_at(
@@ -127,7 +131,7 @@ class LogReader:
             async with asyncio.timeout(_ANSWER_SECONDS):
                 found = await self._consumer.offsets_for_times(wanted)
         except (KafkaError, TimeoutError) as error:
-            raise _unreachable(self._connection, error) from error
+            raise self._told(error) from error
         return {tp.partition: at.offset if at else None for tp, at in found.items()}
 
     async def read(
@@ -175,7 +179,7 @@ class LogReader:
             if moved or polled:
                 moved_at = time.monotonic()
             elif time.monotonic() - moved_at > _STALLED_SECONDS:
-                raise _unreachable(self._connection, TimeoutError())
+                raise self._told(TimeoutError())
             if any(span.next_offset >= span.end for span in open_spans.values()):
                 break
             await asyncio.sleep(0)
@@ -215,13 +219,17 @@ class LogReader:
                 " read (retention passed meanwhile); start again from what it holds"
             ) from error
         except KafkaError as error:
-            raise _unreachable(self._connection, error) from error
+            raise self._told(error) from error
         except Exception as error:
             raise ProtectionError(
                 f"topic {self._topic}: a record cannot be parsed by the Kafka client"
                 f" ({type(error).__name__})"
             ) from error
         return {tp.partition: records for tp, records in polled.items()}
+
+    def _told(self, error: BaseException) -> OddslogError:
+        denied = access_denied(error, self._connection)
+        return denied or unreachable(self._connection, type(error).__name__)
 
     def _tp(self, partition: int) -> TopicPartition:
         return TopicPartition(self._topic, partition)
@@ -240,9 +248,3 @@ def _take(span: _Span | None, records: Sequence[Any]) -> list[LogRecord]:
             span.next_offset = raw.offset + 1
     span.records += taken
     return taken
-
-
-def _unreachable(connection: KafkaConnection, error: BaseException) -> UnreachableError:
-    return UnreachableError(
-        f"Kafka at {connection.bootstrap_servers} does not answer ({type(error).__name__})"
-    )

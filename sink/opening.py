@@ -70,8 +70,8 @@ async def check_topic(connection: KafkaConnection, topic: str) -> TopicDescripti
     described = await describe_topic(connection, topic)
     if described is None:
         raise ConfigurationError(
-            f"topic {topic} is not there; run: oddslog topics --create (or name another with"
-            " ODDSLOG_TOPIC)"
+            f"topic {topic} is not there, or may not be described by this user; run: oddslog"
+            " topics --create (or name another with ODDSLOG_TOPIC)"
         )
     problems = topic_problems(described)
     if problems:

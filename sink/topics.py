@@ -16,6 +16,7 @@ from aiokafka.errors import KafkaError, for_code
 
 from ..schemas.connection import KafkaConnection
 from ..schemas.errors import ConfigurationError, UnreachableError
+from ..schemas.kafka_access import access_denied, why_unreachable
 from ..schemas.wire import RECORD_OVERHEAD_BYTES
 
 log = structlog.get_logger("oddslog.sink")
@@ -74,13 +75,13 @@ async def describe_topic(connection: KafkaConnection, topic: str) -> TopicDescri
 
     Raises:
         UnreachableError: no broker answers.
-        ConfigurationError: the topic may not be described.
+        ConfigurationError: the cluster refuses us, or the topic may not be described.
     """
     client = await _start_admin(connection)
     try:
         return await describe_with(client, topic)
     except KafkaError as error:
-        raise UnreachableError(
+        raise access_denied(error, connection) or UnreachableError(
             f"Kafka at {connection.bootstrap_servers} did not describe topic {topic}: "
             f"{type(error).__name__}"
         ) from error
@@ -114,7 +115,9 @@ async def create_topic(
         for name, code, *_ in answer.topic_errors:
             error = for_code(code)
             if code and error.__name__ != "TopicAlreadyExistsError":
-                raise ConfigurationError(f"topic {name} was not made: {error.__name__}")
+                raise access_denied(error(), connection) or ConfigurationError(
+                    f"topic {name} was not made: {error.__name__}"
+                )
         await _await_topic(client, topic)
     except (KafkaError, TimeoutError) as error:
         raise UnreachableError(
@@ -191,10 +194,7 @@ async def _start_admin(connection: KafkaConnection) -> AIOKafkaAdminClient:
         await client.start()
     except KafkaError as error:
         await client.close()
-        raise UnreachableError(
-            f"Kafka at {connection.bootstrap_servers} does not answer: start it, or mend"
-            " ODDSLOG_BOOTSTRAP_SERVERS (or the listener, or the credentials)"
-        ) from error
+        raise await why_unreachable(connection) from error
     return client
 
 

@@ -78,30 +78,33 @@ async def ask_kafka(connection: KafkaConnection, topic: str, group: str) -> Kafk
         UnreachableError: no broker answers, or not in time.
         ConfigurationError: the topic may not be described.
     """
-    with one_line(connection):
-        async with asyncio.timeout(_SECONDS), admin_client(connection) as admin:
-            cluster = await admin.describe_cluster()
-            described = await describe_with(admin, topic)
-            state = await read_group(admin, topic, group)
-            node_id = cluster["brokers"][0]["node_id"]
-            facts = KafkaFacts(
-                cluster["cluster_id"],
-                len(cluster["brokers"]),
-                _versions(admin),
-                await _broker_configs(admin, node_id),
-                state,
-                described,
-            )
-            if described is None:
-                return facts
-            (found,) = await admin.describe_topics([topic])
-            names = [TopicPartition(topic, p) for p in range(described.partitions)]
-            held = await of_coordinator(
-                lambda: admin.list_consumer_group_offsets(group, partitions=names)
-            )
-            async with reading_client(connection) as consumer:
-                starts = await consumer.beginning_offsets(names)
-                ends = await consumer.end_offsets(names)
+    async with (
+        one_line(connection),
+        asyncio.timeout(_SECONDS),
+        admin_client(connection) as admin,
+    ):
+        cluster = await admin.describe_cluster()
+        described = await describe_with(admin, topic)
+        state = await read_group(admin, topic, group)
+        node_id = cluster["brokers"][0]["node_id"]
+        facts = KafkaFacts(
+            cluster["cluster_id"],
+            len(cluster["brokers"]),
+            _versions(admin),
+            await _broker_configs(admin, node_id),
+            state,
+            described,
+        )
+        if described is None:
+            return facts
+        (found,) = await admin.describe_topics([topic])
+        names = [TopicPartition(topic, p) for p in range(described.partitions)]
+        held = await of_coordinator(
+            lambda: admin.list_consumer_group_offsets(group, partitions=names)
+        )
+        async with reading_client(connection) as consumer:
+            starts = await consumer.beginning_offsets(names)
+            ends = await consumer.end_offsets(names)
     offsets = {tp.partition: meta.offset for tp, meta in held.items() if meta.offset >= 0}
     return KafkaFacts(
         facts.cluster_id,
@@ -137,10 +140,13 @@ async def ask_records(
         if number in ranges and ranges[number].start <= applied.offset < ends[number]
     }
     newest = {number: held.end - 1 for number, held in ranges.items() if held.end > held.start}
-    with one_line(connection):
-        async with asyncio.timeout(_SECONDS), reading_client(connection) as consumer:
-            applied = await first_records(consumer, topic, remembered, ends, _READ_SECONDS)
-            ending = await first_records(consumer, topic, newest, ends, _READ_SECONDS)
+    async with (
+        one_line(connection),
+        asyncio.timeout(_SECONDS),
+        reading_client(connection) as consumer,
+    ):
+        applied = await first_records(consumer, topic, remembered, ends, _READ_SECONDS)
+        ending = await first_records(consumer, topic, newest, ends, _READ_SECONDS)
     return RecordFacts(
         {
             number: LastApplied(record.offset, record_crc32(record.key, record.value))

@@ -90,6 +90,7 @@ ADAPTERS: dict[str, set[str]] = {
         "deploy.log_look",
         "ingest.producer",
         "ingest.topic_check",
+        "schemas.kafka_access",
         "sink.consumer",
         "sink.log_reader",
         "sink.topics",
