@@ -6,9 +6,11 @@ from contextlib import asynccontextmanager, contextmanager
 from sqlalchemy import make_url, text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from ..schemas.errors import ConfigurationError, OddslogError, UnreachableError
-from ..sink.classify import ErrorClass, classify, sqlstate_of
-from ..sink.database import make_engine, masked_url
+from ..schemas.errors import OddslogError, UnreachableError
+from ..sink.classify import ErrorClass, classify
+from ..sink.database import make_engine
+from ..sink.database_access import access_error
+from ..sink.database_url import masked_url
 from .settings import Settings, variable
 
 __all__ = ["asking", "create_database", "drop_database", "open_engine", "safe_url"]
@@ -45,29 +47,20 @@ def asking(engine: AsyncEngine) -> Iterator[None]:
     except OddslogError:
         raise
     except Exception as error:
-        told = _told(error, engine.url.render_as_string(hide_password=True))
+        told = _told(error, engine.url.render_as_string(hide_password=False))
         if told is None:
             raise
         raise told from error
 
 
 def _told(error: Exception, url: str) -> OddslogError | None:
-    place = f"PostgreSQL at {masked_url(url)}"
-    sqlstate = sqlstate_of(error)
-    if sqlstate is None or classify(error) is ErrorClass.TRANSIENT:
-        if classify(error) is not ErrorClass.TRANSIENT:
-            return None
-        return UnreachableError(
-            f"{place} does not answer ({_reason(error)}): start it, or mend"
-            f" {variable('database_url')}"
-        )
-    if sqlstate.startswith("28"):
-        return ConfigurationError(f"{place} refuses this user or password")
-    if sqlstate == "3D000":
-        return ConfigurationError(f"{place}: there is no such database; create it first")
-    if sqlstate == "42501":
-        return ConfigurationError(f"{place}: the user lacks a right: {_reason(error)}")
-    return None
+    refused = access_error(error, url)
+    if refused is not None or classify(error) is not ErrorClass.TRANSIENT:
+        return refused
+    return UnreachableError(
+        f"PostgreSQL at {masked_url(url)} does not answer ({_reason(error)}): start it, or mend"
+        f" {variable('database_url')}"
+    )
 
 
 def _reason(error: BaseException) -> str:

@@ -11,7 +11,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from ..schemas.errors import UnreachableError
-from ..sink.database import masked_url
+from ..sink.database_url import masked_url
 from ..sink.migrate import check_migrated
 from .database import asking, open_engine
 from .queries import (

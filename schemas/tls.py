@@ -44,17 +44,25 @@ class TlsWords(NamedTuple):
     certificate: str
 
 
-def client_context(what: str, files: TlsFiles) -> ssl.SSLContext:
+def client_context(
+    what: str, files: TlsFiles, *, authority: bool = True, name: bool = True
+) -> ssl.SSLContext:
     """A context that checks certificate and host name. Reads files; milliseconds.
 
     Made once for the same files: the system's authorities take 30 ms to read. A file
     that was replaced is read anew.
 
+    Args:
+        what: whose files they are, for the error.
+        files: authorities, and our own certificate.
+        authority: False takes any certificate: encrypted, to whomever.
+        name: False takes any that the authority has signed.
+
     Raises:
         ConfigurationError: a file that cannot be read, or is none of its kind.
     """
     try:
-        return _context(files, *map(_changed_at, files[:3]))
+        return _context(files, authority, name, *map(_changed_at, files[:3]))
     except (OSError, ssl.SSLError) as error:
         raise ConfigurationError(f"the TLS files for {what} cannot be read: {error}") from error
 
@@ -64,8 +72,10 @@ def _changed_at(path: str | None) -> int | None:
 
 
 @lru_cache(maxsize=16)
-def _context(files: TlsFiles, *_changed: int | None) -> ssl.SSLContext:
+def _context(files: TlsFiles, authority: bool, name: bool, *_changed: int | None) -> ssl.SSLContext:
     context = ssl.create_default_context(cafile=files.cafile)
+    context.check_hostname = authority and name
+    context.verify_mode = ssl.CERT_REQUIRED if authority else ssl.CERT_NONE
     if files.certfile is not None:
         # With None, OpenSSL asks the terminal for the password, and waits.
         context.load_cert_chain(files.certfile, files.keyfile, files.keyfile_password or "")

@@ -18,6 +18,7 @@ __all__ = [
     "classify_sqlstate",
     "column_of",
     "constraint_of",
+    "error_chain",
     "is_stale_plan",
     "sqlstate_of",
 ]
@@ -89,7 +90,7 @@ def classify(error: BaseException) -> ErrorClass:
     """The class of anything that a write can raise."""
     if isinstance(error, CopyEncodeError) or _is_encode_error(error):
         return ErrorClass.POISON
-    if any(isinstance(link, _CONFIGURATION_CLASSES) for link in _chain(error)):
+    if any(isinstance(link, _CONFIGURATION_CLASSES) for link in error_chain(error)):
         return ErrorClass.FATAL
     sqlstate = sqlstate_of(error)
     if sqlstate is not None:
@@ -97,7 +98,7 @@ def classify(error: BaseException) -> ErrorClass:
             return ErrorClass.TRANSIENT
         return classify_sqlstate(sqlstate)
     # SQLAlchemy has classes of its own for the driver's: look at what it wrapped.
-    links = _chain(error) if isinstance(error, sa_exc.DBAPIError) else (error,)
+    links = error_chain(error) if isinstance(error, sa_exc.DBAPIError) else (error,)
     if any(isinstance(link, _TRANSIENT_CLASSES) for link in links):
         return ErrorClass.TRANSIENT
     if isinstance(error, sa_exc.DBAPIError) and error.connection_invalidated:
@@ -107,7 +108,7 @@ def classify(error: BaseException) -> ErrorClass:
 
 def sqlstate_of(error: BaseException) -> str | None:
     """The SQLSTATE that PostgreSQL gave, through whatever wraps it."""
-    for link in _chain(error):
+    for link in error_chain(error):
         sqlstate = getattr(link, "sqlstate", None)
         if isinstance(sqlstate, str):
             return sqlstate
@@ -116,7 +117,7 @@ def sqlstate_of(error: BaseException) -> str | None:
 
 def constraint_of(error: BaseException) -> str | None:
     """The constraint that PostgreSQL named."""
-    for link in _chain(error):
+    for link in error_chain(error):
         name = getattr(link, "constraint_name", None)
         if isinstance(name, str):
             return name
@@ -125,14 +126,14 @@ def constraint_of(error: BaseException) -> str | None:
 
 def column_of(error: BaseException) -> str | None:
     """The column that PostgreSQL named."""
-    for link in _chain(error):
+    for link in error_chain(error):
         name = getattr(link, "column_name", None)
         if isinstance(name, str):
             return name
     return None
 
 
-def _chain(error: BaseException) -> Iterator[BaseException]:
+def error_chain(error: BaseException) -> Iterator[BaseException]:
     """The error, what SQLAlchemy wrapped, and what the driver's adapter wrapped."""
     link: BaseException | None = error
     while link is not None:
@@ -146,12 +147,13 @@ def _is_encode_error(error: BaseException) -> bool:
         isinstance(link, asyncpg.InterfaceError)
         and isinstance(link, ValueError)
         and not isinstance(link, asyncpg.ClientConfigurationError)
-        for link in _chain(error)
+        for link in error_chain(error)
     )
 
 
 def is_stale_plan(error: BaseException) -> bool:
     """A prepared statement from before a migration; SQLAlchemy drops it, so try again, once."""
     return any(
-        isinstance(link, asyncpg.exceptions.InvalidCachedStatementError) for link in _chain(error)
+        isinstance(link, asyncpg.exceptions.InvalidCachedStatementError)
+        for link in error_chain(error)
     )

@@ -7,8 +7,7 @@ from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
-from sqlalchemy import event, make_url, text
-from sqlalchemy.exc import ArgumentError
+from sqlalchemy import event, text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from ..schemas.errors import ConfigurationError
@@ -16,6 +15,7 @@ from ..schemas.kill_points import reached
 from ..schemas.wire import Kind
 from . import sql
 from .checks import ColumnLimits
+from .database_url import driver_url
 from .errors import CopyEncodeError, NotMigratedError
 
 __all__ = [
@@ -24,7 +24,6 @@ __all__ = [
     "LockWaits",
     "copy_rows",
     "make_engine",
-    "masked_url",
     "read_limits",
     "savepoint",
 ]
@@ -50,18 +49,21 @@ def make_engine(
     transactions and (PostgreSQL 17) whole transactions.
 
     Raises:
-        ConfigurationError: not a PostgreSQL URL, or a schema that is no name.
+        ConfigurationError: not a PostgreSQL URL, a TLS file that cannot be read, or a
+            schema that is no name.
     """
     if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]{0,62}", schema):
         raise ConfigurationError(f"database schema {schema!r} is not a plain name")
+    url, tls = driver_url(database_url)
     engine = create_async_engine(
-        _driver_url(database_url),
+        url,
         isolation_level="READ COMMITTED",
         # The writer, positions, sweep, fence, watcher; one spare for a slow close.
         pool_size=2,
         max_overflow=4,
         pool_pre_ping=True,
         connect_args={
+            **tls,
             "timeout": _CONNECT_TIMEOUT_SECONDS,
             "server_settings": {
                 "application_name": application_name,
@@ -76,45 +78,6 @@ def make_engine(
     event.listen(engine.sync_engine, "connect", _keep_alive)
     event.listen(engine.sync_engine, "connect", _set_transaction_timeout)
     return engine
-
-
-def _driver_url(database_url: str) -> Any:
-    try:
-        url = make_url(_hosts_in_query(database_url))
-    except (ArgumentError, ValueError):
-        # The URL itself is not repeated: it may hold a password.
-        raise ConfigurationError(
-            "the database URL cannot be parsed; it should look like "
-            "postgresql://user:password@host:5432/name"
-        ) from None
-    if url.get_backend_name() != "postgresql":
-        raise ConfigurationError(
-            f"the database URL is for {url.get_backend_name()}; oddslog writes to postgresql://"
-        )
-    return url.set(drivername="postgresql+asyncpg")
-
-
-def _hosts_in_query(database_url: str) -> str:
-    """Several hosts as libpq writes them (`//user@a:1,b:2/name`), as SQLAlchemy does."""
-    found = re.fullmatch(r"([^:]+://)([^/?]*@)?([^/?@]*,[^/?@]*)(/[^?]*)?(\?.*)?", database_url)
-    if found is None:
-        return database_url
-    scheme, user, hosts, name, query = (part or "" for part in found.groups())
-    with_ports = [host if ":" in host else f"{host}:5432" for host in hosts.split(",")]
-    named = "&".join(f"host={host}" for host in with_ports)
-    return f"{scheme}{user}{name or '/'}{query + '&' if query else '?'}{named}"
-
-
-def masked_url(database_url: str) -> str:
-    """The URL without its passwords, for people to read."""
-    try:
-        url = make_url(_hosts_in_query(database_url))
-    except (ArgumentError, ValueError):
-        return "(not a URL)"
-    # libpq's `?password=...` is one too.
-    secret = [name for name in url.query if "password" in name.lower()]
-    plain = url.difference_update_query(secret).set(drivername="postgresql")
-    return plain.render_as_string(hide_password=True)
 
 
 # A peer that has gone without a word is noticed after a minute: 30 s of silence and

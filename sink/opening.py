@@ -7,12 +7,14 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from ..schemas.connection import KafkaConnection
-from ..schemas.errors import ConfigurationError, UnreachableError
+from ..schemas.errors import ConfigurationError, OddslogError, UnreachableError
 from ..schemas.wire import DEFAULT_GROUP, DEFAULT_TOPIC, Kind
 from .checks import ColumnLimits
 from .classify import sqlstate_of
 from .consumer import LogConsumer
-from .database import masked_url, read_limits
+from .database import read_limits
+from .database_access import access_error
+from .database_url import masked_url
 from .ledger import LogIdentity
 from .migrate import check_migrated
 from .options import SinkOptions
@@ -101,13 +103,12 @@ async def check_database(engine: AsyncEngine) -> dict[Kind, ColumnLimits]:
         raise _connection_error(error, engine) from error
 
 
-def _connection_error(error: BaseException, engine: AsyncEngine) -> Exception:
-    place = masked_url(engine.url.render_as_string(hide_password=False))
+def _connection_error(error: BaseException, engine: AsyncEngine) -> OddslogError:
+    url = engine.url.render_as_string(hide_password=False)
+    refused = access_error(error, url)
     sqlstate = sqlstate_of(error) or ""
-    if sqlstate.startswith("28"):
-        return ConfigurationError(f"{place}: PostgreSQL refuses this user or password")
-    if sqlstate == "3D000":
-        return ConfigurationError(f"{place}: there is no such database; create it first")
-    if sqlstate.startswith("42"):
-        return ConfigurationError(f"{place}: the user lacks a right (SQLSTATE {sqlstate})")
-    return UnreachableError(f"{place}: {_CANNOT_CONNECT}")
+    if refused is None and sqlstate.startswith("42"):
+        return ConfigurationError(
+            f"{masked_url(url)}: the tables are not those of this version (SQLSTATE {sqlstate})"
+        )
+    return refused or UnreachableError(f"{masked_url(url)}: {_CANNOT_CONNECT}")

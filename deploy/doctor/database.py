@@ -11,7 +11,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ...schemas.errors import UnreachableError
 from ...schemas.wire import Kind
-from ...sink.database import masked_url, read_limits
+from ...sink.database import read_limits
+from ...sink.database_url import masked_url
 from ...sink.ledger import read_rows
 from ...sink.migrate import VERSION_TABLE, current_revision, head_revision
 from ...sink.positions import LedgerRow

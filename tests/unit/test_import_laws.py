@@ -124,6 +124,7 @@ ADAPTERS: dict[str, set[str]] = {
         "sink.caught_up",
         "sink.classify",
         "sink.database",
+        "sink.database_url",
         "sink.dead_letters",
         "sink.direct",
         "sink.fencing",

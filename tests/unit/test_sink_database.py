@@ -2,14 +2,15 @@
 
 import pytest
 
-from oddslog.sink.database import make_engine, masked_url
+from oddslog.sink.database import make_engine
+from oddslog.sink.database_url import masked_url
 
 
 @pytest.mark.parametrize(
     ("url", "host"),
     [
         ("postgresql://u:p@h1:5432,h2:5433/db", ("h1:5432", "h2:5433")),
-        ("postgresql://h1,h2/db?application_name=x", ("h1:5432", "h2:5432")),
+        ("postgresql://h1,h2/db?target_session_attrs=any", ("h1:5432", "h2:5432")),
         ("postgresql+asyncpg://u:p@h1:5432/db", None),
     ],
 )
