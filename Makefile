@@ -5,6 +5,8 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 LINKS  := build/typing/oddslog
 ARGS   ?=
+LOCK   := uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes \
+  --no-header --no-annotate --quiet
 # Processes that share the suite's files, each with servers of its own; 0: this one alone.
 # One more than the two cores that CI has: much of a test's time is waiting.
 WORKERS ?= 3
@@ -52,9 +54,9 @@ check: install $(LINKS)  ## Lint, format and types
 bench: install  ## Rows a second: ORM, bare COPY, this sink (ARGS=--json)
 	@$(BIN)/python -m tests.bench $(ARGS)
 
-lock:  ## Resolve requirements.lock anew (needs uv)
-	@uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 \
-	  --generate-hashes --no-header --no-annotate --quiet --output-file requirements.lock
+lock:  ## Resolve requirements.lock, and the image's part of it, anew (needs uv)
+	@$(LOCK) --all-extras --output-file requirements.lock
+	@$(LOCK) --extra sink --constraints requirements.lock --output-file deploy/sink.lock
 
 clean:  ## Remove what was built (not the stack's data)
 	@rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
