@@ -41,7 +41,7 @@ def _check_servers(value: str) -> str:
     return value
 
 
-def _check_topic(value: str) -> str:
+def _check_name(value: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9._-]{1,249}", value) or value in (".", ".."):
         raise ValueError("must be 1 to 249 letters, digits, dots, dashes or underscores")
     return value
@@ -87,7 +87,7 @@ class Settings(BaseSettings):
         description="Kafka's addresses, host:port, several with commas. One that answers is enough"
         " to find the others.",
     )
-    topic: Annotated[str, AfterValidator(_check_topic)] = Field(
+    topic: Annotated[str, AfterValidator(_check_name)] = Field(
         DEFAULT_TOPIC,
         description="The topic that is the log. It is never created by accident: see `oddslog"
         " topics --create`.",
@@ -98,6 +98,13 @@ class Settings(BaseSettings):
         max_length=255,
         description="The sink's consumer group: its members share the partitions. Its offsets are"
         " for lag and tools; positions come from the ledger.",
+    )
+    group_instance_id: Annotated[str, AfterValidator(_check_name)] | None = Field(
+        None,
+        description="A name of the sink's own in its group, the same at each start (static"
+        " membership): back within the session time-out, it has its partitions again and nobody"
+        " else notices; until then nobody else gets them. Never two sinks of one name at a time:"
+        " they would push each other out for ever. Not set: a new member at each start.",
     )
     database_url: Annotated[SecretStr, AfterValidator(_check_database_url)] | None = Field(
         None,

@@ -106,6 +106,8 @@ async def _run(
         settings.topic,
         settings.group,
         session_timeout_seconds=settings.session_timeout_seconds,
+        # One that ends by itself would push the service of that name out of the group.
+        group_instance_id=None if options.until_caught_up else settings.group_instance_id,
     )
     opening = asyncio.ensure_future(open_sink(engine, source, options))
     sink = await stopper.unless_stopped(opening)

@@ -92,6 +92,7 @@ class LogConsumer:
         group: str,
         *,
         fetch_bytes: int,
+        group_instance_id: str | None = None,
         session_timeout_seconds: float = _SESSION_TIMEOUT_SECONDS,
         rebalance_timeout_seconds: float = REBALANCE_TIMEOUT_SECONDS,
     ) -> None:
@@ -101,8 +102,10 @@ class LogConsumer:
         session_ms = int(session_timeout_seconds * 1000)
         self._consumer = AIOKafkaConsumer(
             **connection.client_options(),
-            client_id="oddslog-sink",
+            # What tools show of a member.
+            client_id=group_instance_id or "oddslog-sink",
             group_id=group,
+            group_instance_id=group_instance_id,
             enable_auto_commit=False,
             auto_offset_reset="none",
             isolation_level="read_committed",

@@ -36,6 +36,7 @@ class SinkSource:
     topic: str = DEFAULT_TOPIC
     group: str = DEFAULT_GROUP
     session_timeout_seconds: float = 45.0
+    group_instance_id: str | None = None
 
 
 async def open_sink(engine: AsyncEngine, source: SinkSource, options: SinkOptions) -> Sink:
@@ -55,6 +56,7 @@ async def open_sink(engine: AsyncEngine, source: SinkSource, options: SinkOption
         source.topic,
         source.group,
         fetch_bytes=max(options.poll_bytes, topic.max_message_bytes),
+        group_instance_id=source.group_instance_id,
         session_timeout_seconds=source.session_timeout_seconds,
         rebalance_timeout_seconds=options.rebalance_timeout_seconds,
     )

@@ -50,11 +50,16 @@ async def running(
     *,
     group: str | None = None,
     session_timeout_seconds: float = 6.0,
+    group_instance_id: str | None = None,
     **options: Any,
 ) -> AsyncIterator[Running]:
     """A sink, of the topic's own group by default, from here to the block's end."""
     source = SinkSource(
-        kafka, topic, group or topic, session_timeout_seconds=session_timeout_seconds
+        kafka,
+        topic,
+        group or topic,
+        session_timeout_seconds=session_timeout_seconds,
+        group_instance_id=group_instance_id,
     )
     run = Running(await open_sink(engine, source, SinkOptions(**options)))
     try:
