@@ -1,0 +1,90 @@
+"""What deploy/ has for Kubernetes and compose, read as data."""
+
+from collections.abc import Iterator
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tests.support.modules import ROOT
+
+__all__ = [
+    "COMPOSE",
+    "DEPLOY",
+    "KUBERNETES",
+    "containers_of",
+    "documents",
+    "find",
+    "kustomization",
+    "literals",
+    "rendered",
+]
+
+DEPLOY = ROOT / "deploy"
+KUBERNETES = DEPLOY / "kubernetes"
+COMPOSE: dict[str, Any] = yaml.safe_load((DEPLOY / "compose.yaml").read_text("utf-8"))
+
+Document = dict[str, Any]
+
+
+def documents(path: Path) -> list[Document]:
+    """Every document of a file."""
+    return list(yaml.safe_load_all(path.read_text("utf-8")))
+
+
+def kustomization(folder: Path) -> Document:
+    """A folder's kustomization."""
+    (found,) = documents(folder / "kustomization.yaml")
+    return found
+
+
+def rendered(folder: Path) -> list[Document]:
+    """The folder's resources with its patches, as far as our kustomizations go.
+
+    Names, namespaces, images and generated maps stay as they are written. A list in a
+    patch replaces the one it patches, which is what Kubernetes does with those we have.
+    """
+    found: list[Document] = []
+    said = kustomization(folder)
+    for name in said["resources"]:
+        target = (folder / name).resolve()
+        found += rendered(target) if target.is_dir() else documents(target)
+    for patch in said.get("patches", ()):
+        for document in documents(folder / patch["path"]):
+            place = find(found, document["kind"], document["metadata"]["name"])
+            found[found.index(place)] = _merged(place, document)
+    return found
+
+
+def _merged(base: Any, patch: Any) -> Any:
+    if not (isinstance(base, dict) and isinstance(patch, dict)):
+        return deepcopy(patch)
+    return {**base, **{key: _merged(base.get(key), value) for key, value in patch.items()}}
+
+
+def find(found: list[Document], kind: str, name: str) -> Document:
+    """The one resource of that kind and name."""
+    (one,) = [d for d in found if d["kind"] == kind and d["metadata"]["name"] == name]
+    return one
+
+
+def containers_of(found: list[Document]) -> Iterator[tuple[Document, Document]]:
+    """The pod's specification and its container, of each that runs one."""
+    for document in found:
+        if document["kind"] in ("StatefulSet", "Job"):
+            pod = document["spec"]["template"]["spec"]
+            for container in pod["containers"]:
+                yield pod, container
+
+
+def literals(folder: Path) -> dict[str, str]:
+    """The settings that the folder's kustomization and those below it generate."""
+    said = kustomization(folder)
+    values: dict[str, str] = {}
+    for name in said["resources"]:
+        if (folder / name).is_dir():
+            values |= literals(folder / name)
+    for generated in said.get("configMapGenerator", ()):
+        values |= dict(line.split("=", 1) for line in generated["literals"])
+    return values
