@@ -22,16 +22,21 @@ _NEEDED = (
     "prometheus_client",
 )
 _INSTALL = "pip install 'oddslog[sink]'"
-_SIGINT, _SIGPIPE = 2, 13
+_SIGPIPE = 13
 
 
 def main() -> None:
     """Run the command that the arguments name, and exit."""
     try:
+        from . import signals
+
+        # Before the long imports: a container's first process gets no signal that it
+        # has not asked for, and would be waited for until it is killed.
+        signals.install()
         code = _run(sys.argv[1:])
         sys.stdout.flush()
     except KeyboardInterrupt:
-        code = 128 + _SIGINT
+        code = _interrupted()
     except BrokenPipeError:
         code = _quiet_pipe()
     except OSError as error:
@@ -56,6 +61,12 @@ def _run(arguments: list[str]) -> int:
         raise
     except Exception as error:
         return _fail_of_ours(error)
+
+
+def _interrupted() -> int:
+    from . import signals
+
+    return signals.exit_code()
 
 
 def _is_there(name: str) -> bool:

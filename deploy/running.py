@@ -24,7 +24,6 @@ def run(arguments: Sequence[str]) -> int:
         ConfigurationError: wrong usage, in one line.
         Exception: whatever else the command raised.
     """
-    signals.install()
     command = typer.main.get_command(app)
     try:
         code = command.main(list(arguments), prog_name="oddslog", standalone_mode=False)

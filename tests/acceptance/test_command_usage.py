@@ -1,7 +1,10 @@
 """Bad input without servers: one clear line, the documented exit code, no traceback."""
 
 import re
+import signal
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -17,6 +20,17 @@ def find_spec(name, path=None, target=None):
         return None
     return find(name, path, target)
 importlib.machinery.PathFinder.find_spec = find_spec
+"""
+# Sends SIGTERM to itself where the command begins to load.
+INTERRUPTED = """
+import os, signal, sys
+from oddslog.deploy.entry import main
+class Finder:
+    def find_spec(name, path=None, target=None):
+        if name == "oddslog.deploy.running":
+            os.kill(os.getpid(), signal.SIGTERM)
+sys.meta_path.insert(0, Finder)
+main()
 """
 CSV_HEADER = "Div,Date,Time,HomeTeam,AwayTeam,B365H,B365D,B365A"
 COMMANDS = (
@@ -290,6 +304,18 @@ def test_version(tmp_path: Path) -> None:
     """One line."""
     result = Command({}, tmp_path)("--version").ok()
     assert re.fullmatch(r"oddslog \S+\n", result.out)
+
+
+def test_a_signal_while_the_command_loads_ends_it(tmp_path: Path) -> None:
+    """By a handler of ours: without one, a container's first process would not get it at all."""
+    done = subprocess.run(
+        [sys.executable, "-c", INTERRUPTED],
+        env=Command({}, tmp_path).environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (128 + signal.SIGTERM, "", "")
 
 
 def test_no_command_shows_the_help(tmp_path: Path) -> None:
