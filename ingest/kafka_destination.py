@@ -77,6 +77,7 @@ class KafkaDestination:
         if durability == "spool" and spool_dir is None:
             raise ConfigurationError("durability spool needs a folder: spool_dir")
         self._servers = connection.bootstrap_servers
+        self._plain_text_hosts = connection.plain_text_hosts()
         self._topic = topic
         self._raw_response = raw_response
         self._spool_first = durability == "spool"
@@ -103,6 +104,14 @@ class KafkaDestination:
                 wrong, or another process has the spool.
             SpoolError: the spool's disk fails.
         """
+        if self._plain_text_hosts:
+            say(
+                "warning",
+                "password_in_plain_text",
+                server="Kafka",
+                hosts=self._plain_text_hosts,
+                do="use security protocol SASL_SSL",
+            )
         spool = self._spool
         if spool is None:
             await self._publisher.start()

@@ -21,7 +21,7 @@ _BY_STATE = {
     "28P01": "refuses this user or password: mend ODDSLOG_DATABASE_URL",
     "28000": "refuses this user: from here, with or without TLS, or without a certificate of its"
     " own (see pg_hba.conf there, and sslmode in ODDSLOG_DATABASE_URL)",
-    "3D000": "has no such database; create it first",
+    "3D000": "says there is no such database; create it first",
 }
 
 

@@ -12,9 +12,9 @@ from sqlalchemy import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
 from ..schemas.errors import ConfigurationError
-from ..schemas.tls import TlsFiles, client_context, is_loopback
+from ..schemas.tls import TlsFiles, client_context
 
-__all__ = ["driver_url", "masked_url", "plain_text_hosts"]
+__all__ = ["driver_url", "masked_url"]
 
 _TLS = ("sslmode", "sslrootcert", "sslcert", "sslkey", "sslpassword")
 # What the driver takes beside them, as text.
@@ -87,23 +87,6 @@ def _tls_argument(given: Mapping[str, str]) -> dict[str, Any]:
     checked = mode != "require" or authorities is not None
     context = client_context("PostgreSQL", files, authority=checked, name=mode == "verify-full")
     return {"ssl": context}
-
-
-def plain_text_hosts(database_url: str) -> list[str]:
-    """The other machines to which a password may go without TLS; none is fine.
-
-    Raises:
-        ConfigurationError: no URL.
-    """
-    url = _parsed(database_url)
-    if not (url.password or "password" in url.query):
-        return []
-    if _text(url, "sslmode") in _ENCRYPTED:
-        return []
-    named = url.query.get("host", url.host or "")
-    hosts = (named,) if isinstance(named, str) else named
-    bare = [host if host.startswith("/") else re.sub(r":\d+$", "", host) for host in hosts]
-    return [host for host in bare if not is_loopback(host)]
 
 
 def masked_url(database_url: str) -> str:

@@ -10,6 +10,7 @@ import typer
 from ..configuration import Configuration, read_configuration
 from ..console import Out
 from ..logs import configure_logs
+from ..plain_text import warn_of_plain_text
 from ..settings import LogLevel, Settings
 
 __all__ = [
@@ -97,12 +98,19 @@ class Run:
         return self.configuration.settings
 
 
-def begin(*, as_json: bool = False, default_level: LogLevel = "warning", **options: Any) -> Run:
+def begin(
+    *,
+    as_json: bool = False,
+    default_level: LogLevel = "warning",
+    plain_text_warnings: bool = True,
+    **options: Any,
+) -> Run:
     """Read the settings, set up the logs, and warn of variables that do nothing.
 
     Args:
         as_json: whether `--json` was given.
         default_level: of the logs, where nothing says another.
+        plain_text_warnings: False where the command's own parts say them.
         options: fields of the settings that the command line gave, None where not.
 
     Raises:
@@ -113,4 +121,6 @@ def begin(*, as_json: bool = False, default_level: LogLevel = "warning", **optio
     configure_logs(configuration.settings.log_level or default_level)
     for warning in configuration.warnings:
         out.warn(warning)
+    if plain_text_warnings:
+        warn_of_plain_text(configuration.settings)
     return Run(configuration, out)

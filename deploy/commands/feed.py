@@ -145,7 +145,13 @@ def ndjson(
 
 
 def _begin(as_json: bool, servers: str | None, topic: str | None, log_level: str | None) -> Run:
-    return begin(as_json=as_json, bootstrap_servers=servers, topic=topic, log_level=log_level)
+    return begin(
+        as_json=as_json,
+        plain_text_warnings=False,  # the destination says them, as in a scraper
+        bootstrap_servers=servers,
+        topic=topic,
+        log_level=log_level,
+    )
 
 
 def _time(text: str) -> datetime:

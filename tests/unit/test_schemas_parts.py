@@ -203,6 +203,29 @@ def test_sasl_without_user_and_password_is_refused(
         KafkaConnection(security_protocol=protocol, sasl_username=user, sasl_password=password)
 
 
+@pytest.mark.parametrize(
+    ("protocol", "servers", "hosts"),
+    [
+        (
+            "SASL_PLAINTEXT",
+            "a:9092, localhost:9092,[::1]:9092,127.0.0.2:1,b.example:1",
+            ["a", "b.example"],
+        ),
+        ("SASL_PLAINTEXT", "localhost:9092", []),
+        ("SASL_SSL", "a:9092", []),
+        ("PLAINTEXT", "a:9092", []),  # no password
+    ],
+)
+def test_a_password_to_another_machine_without_tls_is_seen(
+    protocol: str, servers: str, hosts: list[str]
+) -> None:
+    """What a warning is made of."""
+    connection = KafkaConnection(
+        servers, security_protocol=protocol, sasl_username="u", sasl_password="p"
+    )
+    assert connection.plain_text_hosts() == hosts
+
+
 def test_a_key_without_its_certificate_is_refused() -> None:
     """It would go nowhere."""
     with pytest.raises(ConfigurationError, match="needs its certificate file"):

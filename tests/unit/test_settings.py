@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from oddslog.deploy.configuration import SECRETS, read_configuration
+from oddslog.deploy.plain_text import plain_text_database_hosts
 from oddslog.deploy.settings import Settings, variable
 from oddslog.schemas import ConfigurationError
 
@@ -213,3 +214,26 @@ def test_addresses_that_are_not(value: str) -> None:
     """Said at once, and not by a library later."""
     with pytest.raises(ConfigurationError, match="--bootstrap-servers must be host:port"):
         read_configuration({"bootstrap_servers": value})
+
+
+@pytest.mark.parametrize(
+    ("url", "hosts"),
+    [
+        ("postgresql://u:p@db.example:5432/x", ["db.example"]),
+        ("postgresql://u:p@db.example/x?sslmode=prefer", ["db.example"]),
+        ("postgresql://u:p@a:1,127.0.0.1:2,b/x", ["a", "b"]),
+        ("postgresql://u@/x?password=p&host=10.0.0.7:5432", ["10.0.0.7"]),
+        ("postgresql://u:p@[2001:db8::7]:5432/x", ["[2001:db8::7]"]),
+        ("postgresql://u:p@db.example/x?sslmode=verify-full", []),
+        ("postgresql://u:p@db.example/x?sslmode=require", []),
+        ("postgresql://u@db.example/x", []),  # no password of ours
+        ("postgresql://u:p@localhost/x", []),
+        ("postgresql://u:p@127.0.0.1:5432/x", []),
+        ("postgresql://u:p@[::1]:5432/x", []),
+        ("postgresql://u:p@/x?host=/run/postgresql", []),
+        ("postgresql://u:p@[broken/x", []),
+    ],
+)
+def test_a_password_to_another_machine_without_tls_is_seen(url: str, hosts: list[str]) -> None:
+    """`prefer` may end in plain text, whoever is in between may see to that."""
+    assert plain_text_database_hosts(url) == hosts
