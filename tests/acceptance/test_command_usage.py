@@ -261,6 +261,7 @@ def test_config_masks_secrets_and_names_sources(tmp_path: Path) -> None:
     }
     assert values["ODDSLOG_GROUP"]["value"] == "mine"
     assert values["ODDSLOG_TOPIC"] == {"value": "odds.writes", "source": "default"}
+    assert result.err.count("password_in_plain_text") == 1
     for secret in ("s3cret", "hush"):
         assert secret not in result.out + result.err + command("config").out
 

@@ -1,9 +1,12 @@
 """Kafka with TLS, SCRAM, client certificates and an authorizer: who is let in, and to what."""
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
+from structlog.testing import capture_logs
 
 from oddslog.deploy.kafka import read_log
 from oddslog.ingest import AsyncWriteQueue, KafkaDestination
@@ -14,6 +17,7 @@ from oddslog.sink.log_reader import open_log_reader
 from oddslog.sink.topics import create_topic, describe_topic
 from tests.support.batches import batch, snapshot
 from tests.support.certificates import KEY_PASSWORD
+from tests.support.command import Command
 from tests.support.secure_kafka import PASSWORD, SecureKafka, documented_grants, grant
 from tests.support.threads import run_apart
 
@@ -74,9 +78,56 @@ async def test_the_whole_path_by_password_and_by_certificate_over_tls(
     assert parts[0].records[0].fragment is not None
 
 
-async def test_without_tls_the_password_still_works(secure: SecureKafka) -> None:
-    """For a broker on this machine; elsewhere it is warned about."""
-    assert await describe_topic(secure.scram_plain(SINK), TOPIC) is not None
+@pytest.mark.parametrize(("host", "warnings"), [("127.0.0.1", 0), ("0.0.0.0", 1)])  # noqa: S104
+async def test_without_tls_the_password_still_works(
+    secure: SecureKafka, host: str, warnings: int
+) -> None:
+    """For a broker on this machine; by any other address it is warned about, once."""
+    with capture_logs() as events:
+        await feed(secure.scram_plain(INGEST, host))
+    said = [event for event in events if event["event"] == "password_in_plain_text"]
+    assert len(said) == warnings
+    assert PASSWORD not in str(events)
+
+
+async def test_no_output_has_a_secret(
+    secure: SecureKafka, database_url: str, tmp_path: Path
+) -> None:
+    """The commands, at their most talkative; all settings from environment and file."""
+    (tmp_path / "password").write_text(PASSWORD)
+    connection = secure.scram(SINK)
+    sinking = Command(
+        {
+            "BOOTSTRAP_SERVERS": connection.bootstrap_servers,
+            "TOPIC": TOPIC,
+            "GROUP": GROUP,
+            "SECURITY_PROTOCOL": "SASL_SSL",
+            "SASL_USERNAME": SINK,
+            "SASL_PASSWORD_FILE": "password",
+            "SSL_CAFILE": secure.files.ca,
+            "DATABASE_URL": database_url,
+            "LOG_LEVEL": "debug",
+            "DEBUG": "1",
+            "HTTP_ADDRESS": "off",
+        },
+        tmp_path,
+    )
+    feeding = sinking.but(SASL_USERNAME=INGEST)
+    expired = sinking.but(BOOTSTRAP_SERVERS=secure.expired(SINK).bootstrap_servers)
+    results = [
+        feeding("feed", "simulate", "--events=2", "--cycles=1").ok(),
+        sinking("sink", "--until-caught-up", "--json").ok(),
+        sinking("doctor", "--json"),
+        sinking.but(SASL_USERNAME="s0mebody")("sink"),
+        expired("status"),
+    ]
+    assert [result.code for result in results[2:]] == [0, 2, 3]
+    assert results[1].json["snapshots"] > 0
+    database_password = urlsplit(database_url).password
+    assert database_password
+    for result in results:
+        for secret in (PASSWORD, database_password):
+            assert secret not in result.out + result.err, result.arguments
 
 
 # Refused at the door.

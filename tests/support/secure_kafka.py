@@ -77,9 +77,11 @@ class SecureKafka:
         """The same where the server's certificate is for another name."""
         return self._by(_ELSEWHERE, user)
 
-    def scram_plain(self, user: str) -> KafkaConnection:
+    def scram_plain(self, user: str, host: str = "127.0.0.1") -> KafkaConnection:
         """User and password without TLS."""
-        return self._by(_SCRAM_PLAIN, user, security_protocol="SASL_PLAINTEXT", ssl_cafile=None)
+        server = f"{host}:{self._ports[_SCRAM_PLAIN]}"
+        changes = {"bootstrap_servers": server, "ssl_cafile": None}
+        return self._by(_SCRAM_PLAIN, user, security_protocol="SASL_PLAINTEXT", **changes)
 
     def mutual(self, **changes: Any) -> KafkaConnection:
         """By the client's certificate, which is the sink's."""

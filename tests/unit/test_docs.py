@@ -259,6 +259,17 @@ def test_every_command_is_in_the_operators_guide_or_the_readme(command: str) -> 
     assert any(command in page.read_text("utf-8") for page in pages)
 
 
+def test_what_is_said_of_security_names_tests_that_exist() -> None:
+    """Each promise of the table with its proof."""
+    page = (DOCS / "security.md").read_text("utf-8")
+    (table,) = re.findall(r"<!-- security: begin.*?-->\n(.*?)<!-- security: end", page, re.DOTALL)
+    named = set(re.findall(r"`(test_\w+)`", table))
+    sources = [path.read_text("utf-8") for path in (ROOT / "tests").rglob("test_*.py")]
+    assert len(named) > 10
+    for name in named:
+        assert any(f"def {name}(" in source for source in sources), name
+
+
 # Links.
 
 
