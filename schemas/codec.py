@@ -35,6 +35,7 @@ __all__ = [
     "MarketRecord",
     "SnapshotPart",
     "SnapshotRecord",
+    "check_consistent",
     "crc32_text",
     "decode",
     "decoded_hash",
@@ -75,7 +76,7 @@ class SnapshotRecord(TypedDict):
     scrape_run_id: int | None
     content_hash: int
     raw_response: str | None
-    markets: list[MarketRecord]
+    markets: Sequence[MarketRecord]
 
 
 class ConfirmationRecord(TypedDict):
@@ -230,7 +231,7 @@ def decode(value: bytes) -> EventWrites:
     if not isinstance(record, dict):
         raise DecodeError("is not a record")
     fragment = EventWrites(**{**record, "kind": Kind[record["kind"]]})
-    _check_consistent(fragment)
+    check_consistent(fragment)
     return fragment
 
 
@@ -358,7 +359,7 @@ def _loads_optional(text: str | None) -> Any:
     return None if text is None else json.loads(text)
 
 
-def _check_consistent(fragment: EventWrites) -> None:
+def check_consistent(fragment: EventWrites) -> None:
     """What the Avro schema cannot say, and the tables rely on."""
     keyed = bool(fragment.snapshots or fragment.confirmations)
     if keyed and fragment.event_id is None:

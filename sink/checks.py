@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from ..schemas.records import INFINITE_TIMES
 from ..schemas.wire import Kind
 from .items import ConfirmationItem, SnapshotItem
+from .packed import PackedMarkets
 
 __all__ = ["ColumnLimits", "Problem", "check_confirmation", "check_snapshot"]
 
@@ -30,11 +31,13 @@ class ColumnLimits:
     """The limits of one kind's tables.
 
     `text_lengths` has the characters a column of the market table takes (absent:
-    unlimited); `parents` the tables that a column of the snapshots refers to.
+    unlimited); `parents` the tables that a column of the snapshots refers to;
+    `packed` whether the market table's columns are of the types that `packed` writes.
     """
 
     text_lengths: Mapping[str, int]
     parents: Mapping[str, str]
+    packed: bool = True
 
 
 def check_snapshot(snapshot: SnapshotItem, limits: ColumnLimits) -> Problem | None:
@@ -47,7 +50,13 @@ def check_snapshot(snapshot: SnapshotItem, limits: ColumnLimits) -> Problem | No
     id_length = lengths.get("betpawa_market_id", _UNLIMITED)
     name_length = lengths.get("betpawa_market_name", _UNLIMITED)
     type_length = lengths.get("handicap_type", _UNLIMITED)
-    for index, market in enumerate(data["markets"]):
+    markets = data["markets"]
+    if isinstance(markets, PackedMarkets):
+        # Their numbers are finite; no text has more characters than bytes.
+        id_bytes, name_bytes, type_bytes = markets.longest
+        if id_bytes <= id_length and name_bytes <= name_length and type_bytes <= type_length:
+            return None
+    for index, market in enumerate(markets):
         # Each market of each snapshot comes by here: no call unless one is too long.
         handicap_type = market["handicap_type"]
         # One sum for three numbers: it is finite unless one of them is not.

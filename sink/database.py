@@ -3,6 +3,7 @@
 import itertools
 import re
 import socket
+import struct
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
@@ -17,11 +18,13 @@ from . import sql
 from .checks import ColumnLimits
 from .database_url import driver_url
 from .errors import CopyEncodeError, NotMigratedError
+from .packed import COPY_END, COPY_START, PACKED_FIELDS
 
 __all__ = [
     "PRE_COMMIT_STATEMENT_TIMEOUT_SECONDS",
     "TRANSACTION_TIMEOUT_SECONDS",
     "LockWaits",
+    "copy_packed",
     "copy_rows",
     "make_engine",
     "read_limits",
@@ -150,16 +153,57 @@ async def copy_rows(
         CopyEncodeError: the driver could not encode a value.
         RuntimeError: no transaction is open; the rows would be committed at once.
     """
-    raw = await connection.get_raw_connection()
-    driver = raw.driver_connection
-    if driver is None or not driver.is_in_transaction():
-        raise RuntimeError("COPY outside a transaction would commit by itself")
+    driver = await _copying(connection)
     try:
         # The point comes when all rows are encoded and the server waits for the end.
         records = itertools.chain(rows, _in_copy())
         await driver.copy_records_to_table(table, records=records, columns=columns)
-    except (TypeError, ValueError, OverflowError) as error:
+    except _ENCODE_ERRORS as error:
         raise CopyEncodeError(f"{table}: {type(error).__name__}: {error}") from error
+
+
+async def copy_packed(
+    connection: AsyncConnection, table: str, columns: Sequence[str], rows: Iterable[bytes]
+) -> None:
+    """COPY rows that are in PostgreSQL's binary form already; several may be in one piece.
+
+    Raises:
+        CopyEncodeError: a piece could not be made.
+        RuntimeError: no transaction is open; the rows would be committed at once.
+    """
+    driver = await _copying(connection)
+    try:
+        await driver.copy_to_table(table, source=_pieces(rows), columns=columns, format="binary")
+    except _ENCODE_ERRORS as error:
+        raise CopyEncodeError(f"{table}: {type(error).__name__}: {error}") from error
+
+
+_ENCODE_ERRORS = (TypeError, ValueError, OverflowError, struct.error)
+# A message of COPY. Of 16 KiB and of 1 MiB it took 4 % and 6 % longer.
+_PIECE_BYTES = 128 * 1024
+
+
+async def _copying(connection: AsyncConnection) -> Any:
+    raw = await connection.get_raw_connection()
+    driver = raw.driver_connection
+    if driver is None or not driver.is_in_transaction():
+        raise RuntimeError("COPY outside a transaction would commit by itself")
+    return driver
+
+
+async def _pieces(rows: Iterable[bytes]) -> AsyncIterator[bytes]:
+    """The rows in pieces of some size, between COPY's header and its end."""
+    gathered, size = [COPY_START], 0
+    for row in rows:
+        gathered.append(row)
+        size += len(row)
+        if size >= _PIECE_BYTES:
+            yield b"".join(gathered)
+            gathered, size = [], 0
+    gathered.append(COPY_END)
+    yield b"".join(gathered)
+    for _ in _in_copy():
+        pass
 
 
 def _in_copy() -> Iterator[Sequence[object]]:
@@ -179,8 +223,28 @@ async def read_limits(connection: AsyncConnection) -> dict[Kind, ColumnLimits]:
         statements = sql.snapshot_statements(kind)
         lengths = await _text_lengths(connection, statements.markets_table)
         parents = await _parents(connection, statements.snapshots_table)
-        limits[kind] = ColumnLimits(lengths, parents)
+        packed = await _takes_packed(connection, statements.markets_table)
+        limits[kind] = ColumnLimits(lengths, parents, packed)
     return limits
+
+
+# What has the same binary form.
+_SAME_FORM = {"varchar": "text", "bpchar": "text"}
+_PACKED_TYPES = {"snapshot_id": "int8", "captured_at": "timestamptz", **PACKED_FIELDS}
+
+
+async def _takes_packed(connection: AsyncConnection, table: str) -> bool:
+    """Whether the columns of a market table are of the types that are packed."""
+    rows = await connection.execute(
+        text(
+            "SELECT attname, typname FROM pg_attribute JOIN pg_type AS t ON t.oid = atttypid"
+            " WHERE attrelid = to_regclass(CAST(:table AS text)) AND attnum > 0"
+            " AND NOT attisdropped AND typnamespace = CAST('pg_catalog' AS regnamespace)"
+        ),
+        {"table": table},
+    )
+    types = {row.attname: _SAME_FORM.get(row.typname, row.typname) for row in rows}
+    return _PACKED_TYPES.items() <= types.items()
 
 
 async def _text_lengths(connection: AsyncConnection, table: str) -> Mapping[str, int]:

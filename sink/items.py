@@ -6,9 +6,10 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import NamedTuple
 
-from ..schemas.codec import ConfirmationRecord, EventWrites, SnapshotRecord, decode
+from ..schemas.codec import ConfirmationRecord, EventWrites, SnapshotRecord
 from ..schemas.errors import DecodeError
 from ..schemas.wire import HEADER_CRC32, Kind
+from .packed_fragment import decode_packed
 from .positions import LastApplied
 
 __all__ = [
@@ -125,7 +126,7 @@ def decode_record(record: LogRecord) -> None:
             record.error = f"its bytes are not those that were sent: CRC-32 is not {said!r}"
             return
     try:
-        record.fragment = decode(record.value)
+        record.fragment = decode_packed(record.value)
     except DecodeError as error:
         record.error = str(error)
 

@@ -136,6 +136,7 @@ INSERT_DEAD_LETTERS = text(
 # The columns of both market tables, in the order of the rows that COPY takes.
 MARKET_COLUMNS = (
     "snapshot_id",
+    "captured_at",
     "betpawa_market_id",
     "betpawa_market_name",
     "line",
@@ -144,7 +145,6 @@ MARKET_COLUMNS = (
     "handicap_away",
     "outcomes",
     "market_groups",
-    "captured_at",
 )
 
 

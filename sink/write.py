@@ -6,7 +6,7 @@ among the letters that the caller inserts in the same transaction.
 """
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,7 +17,7 @@ from ..schemas.wire import Kind
 from . import sql
 from .checks import ColumnLimits, Problem, check_confirmation, check_snapshot
 from .classify import ErrorClass, classify, column_of, constraint_of, sqlstate_of
-from .database import copy_rows, savepoint
+from .database import copy_packed, copy_rows, savepoint
 from .dead_letters import (
     CONFLICT,
     DEAD,
@@ -32,6 +32,7 @@ from .explain import explain_snapshot, is_overflow
 from .fold import FoldedSnapshots, fold_confirmations, fold_ids, fold_snapshots, settle
 from .isolation import IsolationPlan
 from .items import ConfirmationItem, IdItem, Items, Key, SnapshotItem
+from .packed import PACKED_FIELDS, pack, row_start
 
 __all__ = ["KindCounts", "Written", "write_items"]
 
@@ -262,18 +263,23 @@ class _KindWriter:
         if ids:
             reached("sink.before_copy")
             started = time.perf_counter()
-            await copy_rows(
-                self._connection,
-                self._sql.markets_table,
-                sql.MARKET_COLUMNS,
-                _market_rows(outcome.inserted, ids),
-            )
+            await self._copy_markets(outcome.inserted, ids)
             self._written.copy_seconds += time.perf_counter() - started
             await self._connection.execute(
                 self._sql.take_pending,
                 {"kind": self._kind.value, **_key_parameters(outcome.inserted)},
             )
         return outcome
+
+    async def _copy_markets(
+        self, snapshots: Sequence[SnapshotItem], ids: Mapping[Key, int]
+    ) -> None:
+        table, columns = self._sql.markets_table, sql.MARKET_COLUMNS
+        if self._limits.packed:
+            pieces = _packed_rows(snapshots, ids)
+            await copy_packed(self._connection, table, columns, pieces)
+        else:  # someone has changed a column's type: the driver knows more of them
+            await copy_rows(self._connection, table, columns, _market_rows(snapshots, ids))
 
     def _insert_parameters(self, group: Sequence[SnapshotItem]) -> dict[str, Any]:
         return {
@@ -348,25 +354,21 @@ def _key_parameters(items: Sequence[SnapshotItem | ConfirmationItem]) -> dict[st
     }
 
 
-def _market_rows(snapshots: Sequence[SnapshotItem], ids: Mapping[Key, int]) -> list[Sequence[Any]]:
+def _packed_rows(snapshots: Sequence[SnapshotItem], ids: Mapping[Key, int]) -> Iterator[bytes]:
+    """The rows of `MARKET_COLUMNS` in binary COPY's form, in the snapshots' order."""
+    for snapshot in snapshots:
+        rows = pack(snapshot.data["markets"]).rows
+        if rows:
+            start = row_start(ids[snapshot.key], snapshot.key.captured_at)
+            yield start + start.join(rows)
+
+
+def _market_rows(snapshots: Sequence[SnapshotItem], ids: Mapping[Key, int]) -> Iterator[Any]:
     """The rows of `MARKET_COLUMNS`, in the snapshots' order."""
-    return [
-        (
-            snapshot_id,
-            market["betpawa_market_id"],
-            market["betpawa_market_name"],
-            market["line"],
-            market["handicap_type"],
-            market["handicap_home"],
-            market["handicap_away"],
-            market["outcomes"],
-            market["market_groups"],
-            captured_at,
-        )
-        for snapshot in snapshots
-        for snapshot_id, captured_at in ((ids[snapshot.key], snapshot.key.captured_at),)
-        for market in snapshot.data["markets"]
-    ]
+    for snapshot in snapshots:
+        start = (ids[snapshot.key], snapshot.key.captured_at)
+        for market in snapshot.data["markets"]:
+            yield (*start, *(market[name] for name in PACKED_FIELDS))  # type: ignore[literal-required]
 
 
 def _explain(member: SnapshotItem | ConfirmationItem) -> Problem | None:

@@ -208,9 +208,9 @@ def _add_copy_rows(
         markets = tables["competitor_market_odds"][1]
     markets.extend(
         (
-            row_id, m["betpawa_market_id"], m["betpawa_market_name"], m["line"],
+            row_id, at, m["betpawa_market_id"], m["betpawa_market_name"], m["line"],
             m["handicap_type"], m["handicap_home"], m["handicap_away"], m["outcomes"],
-            m["market_groups"], at,
+            m["market_groups"],
         )
         for m in record["markets"]
     )  # fmt: skip

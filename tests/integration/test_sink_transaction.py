@@ -1,17 +1,20 @@
 """The data transaction against a real PostgreSQL: ledger, lost replies, lost connections."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from oddslog.deploy.torture.proxy import Proxy
+from oddslog.schemas.codec import decode
+from oddslog.schemas.wire import Kind
 from oddslog.sink.classify import ErrorClass, classify
 from oddslog.sink.database import make_engine
 from oddslog.sink.transaction import PollResult, _write_locked
 from tests.support.batches import NOON
-from tests.support.fragments import confirming, good
+from tests.support.fragments import confirming, good, holding, record, with_market
 from tests.support.polls import PollWriter, blocked, one, rows
 from tests.support.waiting import until
 
@@ -207,3 +210,29 @@ async def test_cancelled_in_mid_transaction(engine: AsyncEngine) -> None:
         with pytest.raises(asyncio.CancelledError):
             await first
     assert (await writer.write(good(1))).snapshots == 1
+
+
+async def test_columns_of_another_type_are_written_by_the_driver(engine: AsyncEngine) -> None:
+    """Market tables that someone changed: the same rows, and the same poison found."""
+    async with engine.begin() as connection:
+        for change in (
+            "ALTER TABLE market_odds ALTER COLUMN outcomes TYPE jsonb",
+            "ALTER TABLE market_odds ALTER COLUMN line TYPE real",
+            "ALTER TABLE competitor_market_odds ALTER COLUMN betpawa_market_name TYPE text",
+        ):
+            await connection.exec_driver_sql(change)
+    writer = await PollWriter.open(engine)
+    assert [writer.limits[kind].packed for kind in Kind] == [False, True]
+    bad = with_market(record(), 1, outcomes="[", betpawa_market_name="bad")
+    result = await writer.write(good(1), holding(bad, event_id=2), good(3, kind=Kind.COMPETITOR))
+    assert (result.snapshots, result.dead_letters) == (2, 1)
+    (snapshot,) = decode(good(1)).snapshots
+    found = await rows(
+        engine,
+        "SELECT betpawa_market_id, line, outcomes, m.captured_at = s.captured_at AS same"
+        " FROM market_odds AS m JOIN odds_snapshots AS s ON s.id = snapshot_id ORDER BY m.id",
+    )
+    assert [tuple(row) for row in found] == [
+        (m["betpawa_market_id"], m["line"], json.loads(m["outcomes"]), True)
+        for m in snapshot["markets"]
+    ]

@@ -24,6 +24,7 @@ PURE_IMPORTS = {
     "orjson",
     "random",
     "re",
+    "struct",
     "typing",
     "uuid",
     "zlib",

@@ -58,6 +58,8 @@ PURE = {
     "sink.items",
     "sink.metric_names",
     "sink.observed",
+    "sink.packed",
+    "sink.packed_fragment",
     "sink.page",
     "sink.page_style",
     "sink.poison",
