@@ -109,6 +109,8 @@ def _one(record: LogRecord, run_id: int) -> Arrival | None:
     at = record.appended_at
     writes = record.fragment
     if writes is not None:
+        if writes.fragment_count > _INT4_MAX:  # Avro holds it, the column does not
+            return None
         return Arrival(
             run_id,
             writes.batch_id,

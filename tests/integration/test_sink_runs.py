@@ -181,6 +181,15 @@ async def test_the_largest_numbers_fit(engine: AsyncEngine) -> None:
     assert (await run_in(engine, most)).fragments_arrived == 1
 
 
+@pytest.mark.parametrize("count", [2**31, 2**63 - 1])
+async def test_a_count_that_no_batch_has_stops_nothing(engine: AsyncEngine, count: int) -> None:
+    """The record is written like its neighbours, and is no arrival."""
+    writer = await PollWriter.open(engine)
+    result = await writer.write(of_run(1, 0, count), of_run(2, count - 1, count), of_run(3, 0, 2))
+    assert (result.snapshots, result.dead_letters) == (3, 0)
+    assert counts(await run_in(engine)) == (0, 1, False)
+
+
 async def test_a_redriven_letter_is_no_fragment(engine: AsyncEngine) -> None:
     """It carries its batch's id, as the only fragment of one: nothing is complete by it."""
     writer = await PollWriter.open(engine)
