@@ -23,7 +23,7 @@ from .pacing import Pacer
 from .split import FRAGMENT_FRAME_BYTES, presence, split
 from .tracing import Headers
 
-__all__ = ["EncodedBatch", "Fragment", "encode_batch", "encode_snapshots", "halves"]
+__all__ = ["EncodedBatch", "Fragment", "encode_batch", "encode_snapshots", "halves", "say_more"]
 
 AnySnapshot = SnapshotWriteData | CompetitorSnapshotWriteData
 
@@ -172,8 +172,7 @@ def halves(fragment: Fragment) -> list[Fragment]:
     """A fragment as two that write the same, in its order; CPU only, milliseconds.
 
     Both have its batch and its number in it; the first says that there is more of it.
-    Just itself where a single snapshot,
-    confirmation or id is inside.
+    Just itself where a single snapshot, confirmation or id is inside.
 
     Raises:
         DecodeError: it is no whole fragment.
@@ -199,9 +198,14 @@ def halves(fragment: Fragment) -> list[Fragment]:
         unchanged_ids=ids[last:],
     )
     begun, ended = (_with_writes(fragment, part) for part in (first, second))
-    if HEADER_MORE not in dict(begun.headers):  # a half of a first half says so already
-        begun.headers.append((HEADER_MORE, b"1"))
+    say_more(begun)
     return [begun, ended]
+
+
+def say_more(part: Fragment) -> None:
+    """Let a part say that there is more of its fragment: it has not arrived with this one."""
+    if HEADER_MORE not in dict(part.headers):  # a half of a first half says so already
+        part.headers.append((HEADER_MORE, b"1"))
 
 
 def _with_writes(fragment: Fragment, writes: EventWrites) -> Fragment:

@@ -8,7 +8,7 @@ from typing import Protocol
 from ..schemas.backoff import backoff_seconds
 from ..schemas.errors import DecodeError, InvalidRecordError
 from ..schemas.kill_points import reached
-from .fragments import Fragment, halves
+from .fragments import Fragment, halves, say_more
 from .producer import refused_as_too_large
 from .publisher import Parcel
 from .say import say
@@ -194,6 +194,9 @@ class _Page:
     async def _reject(self, member: _Member, reason: str) -> None:
         await self._spool.reject(member.row, reason)
         self._members.remove(member)
+        for other in self._members:
+            if other.row is member.row:  # a run is not complete by what is left of it
+                say_more(other.fragment)
 
 
 def _parts(member: _Member) -> list[_Member]:

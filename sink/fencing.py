@@ -5,7 +5,8 @@ transaction and its locks for ever, whatever the server's time-outs: the ledger'
 natural keys, the sweep's lock. The group has given its partitions away; who waits for
 its locks ends that backend when it has waited for its client for longer than the
 rebalance time-out, the longest that a living owner may go on. Nothing of its
-transaction stays; when the process wakes, it finds itself fenced.
+transaction stays; when the process wakes, it finds itself fenced. The same holds for a
+command that writes beside the sink: it does a lost transaction again.
 """
 
 import asyncio
@@ -27,9 +28,10 @@ log = structlog.get_logger("oddslog.sink")
 _LOOK_SECONDS = 5.0
 _END_SECONDS = 20.0
 
-# Only what keeps our own sessions, of our role, database and name; that waits for its
-# client; and whose transaction and statement are older than the rebalance time-out: a
-# living member, however long its sweep, goes from statement to statement.
+# Only what keeps our own sessions, of our role and database, and of our name or that of a
+# command which writes snapshots too; that waits for its client; and whose transaction and
+# statement are older than the rebalance time-out: a living member, however long its sweep,
+# goes from statement to statement.
 _END_ZOMBIES = """
     WITH RECURSIVE b(pid) AS ({keepers})
     SELECT z.pid, round(extract(epoch FROM clock_timestamp() - z.xact_start), 1) AS seconds,
@@ -37,7 +39,8 @@ _END_ZOMBIES = """
     FROM b
     JOIN pg_stat_activity AS z ON z.pid = b.pid
     WHERE z.usename = current_user AND z.datname = current_database()
-      AND z.application_name = current_setting('application_name')
+      AND z.application_name IN (current_setting('application_name'), 'oddslog replay',
+                                 'oddslog verify')
       AND greatest(z.xact_start, z.state_change)
           < clock_timestamp() - make_interval(secs => :seconds)
       AND z.wait_event_type = 'Client'

@@ -179,14 +179,18 @@ async def test_a_living_sweep_is_not_ended(
 async def test_a_zombie_is_ended_although_another_waits_for_it_first(
     engine: AsyncEngine, second_engine: AsyncEngine, database_url: str
 ) -> None:
-    """The one in front may be of a process that was killed: its backend waits all the same."""
+    """The one in front may be of a process that was killed: its backend waits all the same.
+
+    The zombie is a replay, which writes the same keys as the sink.
+    """
     await execute(engine, "CREATE TABLE kept AS SELECT 1 AS number")
     keep = "SELECT * FROM kept FOR UPDATE"
     totals, waits = SinkTotals(), LockWaits()
     fence = Fence(second_engine, waits, SinkOptions(rebalance_timeout_seconds=0.2), totals)
     other_engine = make_engine(database_url, application_name="oddslog sink")
+    replay_engine = make_engine(database_url, application_name="oddslog replay")
     async with (
-        other_engine.connect() as zombie,
+        replay_engine.connect() as zombie,
         other_engine.connect() as first,
         engine.connect() as second,
     ):
@@ -215,6 +219,7 @@ async def test_a_zombie_is_ended_although_another_waits_for_it_first(
             await behind
         await second.rollback()
         await zombie.invalidate()
+    await replay_engine.dispose()
     await other_engine.dispose()
     assert totals.fenced_backends == 1
 

@@ -86,7 +86,8 @@ _LOGGED = {
     "market_odds": "captured_at IS NOT NULL",
     "competitor_market_odds": "captured_at IS NOT NULL",
 }
-# It was confirmed by plain id: what comes back under another id is not known to be that.
+# It was confirmed by plain id: what comes back under another id is not known to be that;
+# and the log is not known to have named this row, so what it says is not taken for lost.
 _KEPT_IDS = {"odds_snapshots": "event_id <> 22"}
 
 
@@ -108,6 +109,7 @@ async def _update(
     if column == "id":  # a snapshot without markets has nothing that hangs on its id
         markets = "market_odds" if table == "odds_snapshots" else "competitor_market_odds"
         condition = f"EXISTS (SELECT FROM {markets} WHERE snapshot_id = {table}.id)"
+    if column in ("id", "last_confirmed_at"):
         condition += f" AND {_KEPT_IDS.get(table, 'true')}"
     row = await _any_row(connection, chance, table, condition)
     value = _TABLES[table][column].format(column, n=number)

@@ -11,7 +11,7 @@ from oddslog.ingest.fragments import Fragment
 from oddslog.ingest.topic_check import TopicFacts, record_limit
 from oddslog.schemas.codec import crc32_text, decode
 from oddslog.schemas.records import SnapshotKey
-from oddslog.schemas.wire import HEADER_CRC32
+from oddslog.schemas.wire import HEADER_CRC32, HEADER_MORE
 from tests.support.spools import open_store, peek, reasons
 from tests.unit.test_ingest_builders import NOON, batch, betpawa, small, until
 from tests.unit.test_ingest_kafka_delivery import Broker, Generation
@@ -88,5 +88,7 @@ async def test_a_fragment_of_several_snapshots_is_split_where_the_limit_has_shru
     for one in sent:
         assert len(one.value) <= record_limit(20_000)
         assert dict(one.headers)[HEADER_CRC32] == crc32_text(one.value)
+        # What is rejected never comes: no part may say that the fragment is whole now.
+        assert (HEADER_MORE in dict(one.headers)) == (decode(one.value).event_id == 2)
     (reason,) = reasons(tmp_path)
     assert "and the topic's limit is" in reason
