@@ -78,6 +78,16 @@ _SEQUENCES = text(
 )
 
 
+# Only a sink of their own topic lets them expire.
+_OVERDUE = text(
+    "SELECT g.topic, count(*) AS letters FROM oddslog_dead_letters AS d"
+    " JOIN oddslog_logs AS g ON g.log_id = d.log_id"
+    " WHERE d.status = 'waiting' AND g.topic <> :topic"
+    " AND d.first_seen_at < now() - make_interval(secs => :seconds)"
+    " GROUP BY g.topic ORDER BY g.topic"
+)
+
+
 @dataclass(frozen=True, slots=True)
 class SequenceFacts:
     """A sequence that gives ids to a table.
@@ -114,6 +124,8 @@ class DatabaseFacts:
         parent_keys: the table that a column refers to, of both kinds of snapshots.
         logs: known to the database, with their ledger rows.
         ledger: the rows by log id.
+        overdue: how many letters of another topic than the configured one wait, by topic,
+            that came longer ago than a letter has to wait.
     """
 
     place: str
@@ -137,6 +149,7 @@ class DatabaseFacts:
     parent_keys: Mapping[str, str] = field(default_factory=dict)
     logs: Sequence[KnownLog] = ()
     ledger: Mapping[int, Mapping[int, LedgerRow]] = field(default_factory=dict)
+    overdue: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def migrated(self) -> bool:
@@ -158,7 +171,7 @@ async def ask_database(settings: Settings) -> DatabaseFacts:
                 async with asyncio.timeout(_SECONDS), engine.connect() as connection:
                     # Each statement by itself: one that is refused spoils no other.
                     await connection.execution_options(isolation_level="AUTOCOMMIT")
-                    return await _ask(connection, settings.database_schema, masked_url(url))
+                    return await _ask(connection, settings, masked_url(url))
     except TimeoutError as error:
         raise UnreachableError(
             f"PostgreSQL at {masked_url(url)} does not answer (no answer in time): start it, or"
@@ -166,7 +179,8 @@ async def ask_database(settings: Settings) -> DatabaseFacts:
         ) from error
 
 
-async def _ask(connection: AsyncConnection, schema: str, place: str) -> DatabaseFacts:
+async def _ask(connection: AsyncConnection, settings: Settings, place: str) -> DatabaseFacts:
+    schema = settings.database_schema
     clock = await _clock(connection)
     server = (await connection.execute(_SERVER)).one()
     found = (await connection.execute(_READ_SETTINGS)).one()
@@ -175,6 +189,8 @@ async def _ask(connection: AsyncConnection, schema: str, place: str) -> Database
     about: dict[str, Any] = {}
     if usage:
         about = await _tables(connection, schema)
+    if "SELECT" in about.get("rights", {}).get("oddslog_dead_letters", ()) and about.get("logs"):
+        about["overdue"] = await _overdue(connection, settings)
     return DatabaseFacts(
         place,
         server.version_number,
@@ -190,6 +206,11 @@ async def _ask(connection: AsyncConnection, schema: str, place: str) -> Database
         head_revision(),
         **about,
     )
+
+
+async def _overdue(connection: AsyncConnection, settings: Settings) -> dict[str, int]:
+    names = {"topic": settings.topic, "seconds": settings.parent_wait_seconds}
+    return {row.topic: row.letters for row in await connection.execute(_OVERDUE, names)}
 
 
 async def _clock(connection: AsyncConnection) -> tuple[float, float]:

@@ -43,6 +43,8 @@ def judge_database(facts: DatabaseFacts) -> list[Finding]:
         findings.append(_rights(facts))
     if facts.migrated:
         findings += [_sequences(facts), _parents(facts)]
+    if facts.overdue:
+        findings.append(_overdue(facts))
     return findings
 
 
@@ -206,3 +208,14 @@ def _parents(facts: DatabaseFacts) -> Finding:
             "Add the foreign keys of docs/design.md",
         )
     return ok("parents", f"{there}, each with its foreign key")
+
+
+def _overdue(facts: DatabaseFacts) -> Finding:
+    topics = ", ".join(f"{count:,} of {topic}" for topic, count in facts.overdue.items())
+    return warn(
+        "letters",
+        f"dead letters of another topic wait too long for their parent: {topics}; only a sink of"
+        " that topic lets them expire",
+        "Where such a sink is at work, wait; else look at them with oddslog dlq list --status"
+        " waiting, and take them away with oddslog dlq discard",
+    )

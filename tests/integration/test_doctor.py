@@ -108,6 +108,28 @@ async def test_all_is_well_and_nothing_is_changed(
     after = of(await examine(settings), "positions")
     assert after.level is Level.OK
     assert "3 partitions go on, 0 to write; 3 last records are those" in after.says
+    await waiting_letters(owner)
+    overdue = of(await examine(settings), "letters")
+    assert (overdue.level, "2 of odds.old;" in overdue.says) == (Level.WARN, True)
+
+
+async def waiting_letters(owner: Any) -> None:
+    """Of a topic that no sink reads: two that wait too long, one that is written, one young."""
+    log_id = await owner.fetchval(
+        "INSERT INTO oddslog_logs (cluster_id, topic, generation, partition_count)"
+        " VALUES ('c', 'odds.old', 1, 1) RETURNING log_id"
+    )
+    letters = [("waiting", 7200), ("waiting", 7200), ("written", 7200), ("waiting", 60)]
+    for offset, (status, seconds) in enumerate(letters):
+        await owner.execute(
+            "INSERT INTO oddslog_dead_letters (status, reason, message, log_id, log_partition,"
+            " log_offset, item, oddslog_version, first_seen_at) VALUES ($1, 'missing_parent', '',"
+            " $2, 0, $3, 0, '0', now() - make_interval(secs => $4))",
+            status,
+            log_id,
+            offset,
+            seconds,
+        )
 
 
 async def test_not_migrated(servers: Servers, settings: Settings, new_name: str) -> None:

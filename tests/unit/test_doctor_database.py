@@ -102,6 +102,13 @@ def but(table: str, *missing: str) -> dict[str, frozenset[str]]:
             'GRANT USAGE ON SEQUENCE "public".s TO "sink"',
         ),
         (
+            {"overdue": {"odds.old": 1200}},
+            "warn",
+            "letters",
+            "another topic wait too long for their parent: 1,200 of odds.old",
+            "oddslog dlq discard",
+        ),
+        (
             {"sequences": [SequenceFacts("s", "odds_snapshots", "id", 10, 10, usable=True)]},
             "fail",
             "sequences",
