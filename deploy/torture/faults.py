@@ -1,7 +1,9 @@
 """Doing the faults: each begins as soon as there is something to break.
 
-What lasts goes on beside the next ones. One that finds nothing for a minute (a process
-that never comes to its point, connections that are not there) comes to nothing.
+What lasts goes on beside the next ones; but of what ends or stops a process there is one
+at a time for each, and only when it is at work: else nobody would get to work on a busy
+machine. One that finds nothing for a minute (a process that never comes to its point,
+connections that are not there) comes to nothing.
 Whatever a fault has done to a proxy, a process or a server it takes back by itself,
 also when it is cancelled.
 """
@@ -81,6 +83,8 @@ class Faults:
         # until that is done.
         self._restarting = asyncio.Lock()
         self._freezing = asyncio.Lock()
+        seats = (targets.feeder, *targets.sinks)
+        self._turns = {seat.member.name: asyncio.Lock() for seat in seats}
         self._ways: dict[Fault, Callable[[Step, Seat], Awaitable[bool]]] = {
             Fault.SINK_KILLED: self._kill,
             Fault.SINK_KILLED_AT_POINT: self._kill_at,
@@ -122,23 +126,25 @@ class Faults:
     # Processes.
 
     async def _kill(self, _step: Step, seat: Seat) -> bool:
-        await self._comes(lambda: seat.member.alive)
-        return seat.member.send(signal.SIGKILL)
+        async with self._turn(seat) as ready:
+            return ready and seat.member.send(signal.SIGKILL)
 
     async def _kill_at(self, step: Step, seat: Seat) -> bool:
         """Counted by the member, when it dies there."""
         before = seat.member.deaths_at_point
-        await self._arm(
-            seat, f"{step.detail}:{step.count}", lambda: seat.member.deaths_at_point > before
-        )
+        async with self._turn(seat) as ready:
+            if ready:
+                point = f"{step.detail}:{step.count}"
+                await self._arm(seat, point, lambda: seat.member.deaths_at_point > before)
         return False
 
     async def _stop(self, _step: Step, seat: Seat) -> bool:
-        # One that stands still would only hear of it afterwards.
-        if not await self._comes(lambda: seat.member.alive and not seat.member.stopped):
-            return False
-        await seat.member.ask_to_end()
-        return True
+        async with self._turn(seat) as ready:
+            # One that stands still would only hear of it afterwards.
+            if not ready or seat.member.stopped:
+                return False
+            await seat.member.ask_to_end()
+            return True
 
     async def _freeze(self, step: Step, seat: Seat) -> bool:
         await self._comes(lambda: seat.member.alive)
@@ -154,14 +160,26 @@ class Faults:
     async def _freeze_at(self, step: Step, seat: Seat) -> bool:
         """The next process stops itself at the point; it is woken up some time later."""
         point = f"{step.detail}:{step.count}:STOP"
-        try:
-            if await self._arm(seat, point, lambda: seat.member.at_point):
-                await asyncio.sleep(step.seconds)
-                return True
-            seat.member.calm()
-            return False
-        finally:
-            seat.member.go_on()
+        async with self._turn(seat) as ready:
+            if not ready:
+                return False
+            try:
+                if await self._arm(seat, point, lambda: seat.member.at_point):
+                    await asyncio.sleep(step.seconds)
+                    return True
+                seat.member.calm()
+                return False
+            finally:
+                seat.member.go_on()
+
+    @asynccontextmanager
+    async def _turn(self, seat: Seat) -> AsyncIterator[bool]:
+        """Nobody else ends or stops this process; the block is told whether it is at work."""
+        member = seat.member
+        of_feeder = seat is self._targets.feeder
+        async with self._turns[member.name]:
+            ready = await self._comes(lambda: member.alive if of_feeder else member.at_work)
+            yield ready and not self.over.is_set()
 
     async def _arm(self, seat: Seat, point: str, came: Callable[[], bool]) -> bool:
         """Let the next process come to a point; one that died on the way has a successor."""
@@ -180,13 +198,17 @@ class Faults:
     async def _freeze_long(self, step: Step, seat: Seat) -> bool:
         """It stops in mid-transaction, for so long that others must end its backend."""
         # One at a time, or nobody is left who could.
-        if seat.postgres is None or self._freezing.locked():
+        proxy = seat.postgres
+        if proxy is None:
             return False
-        async with self._freezing, _standing_still(seat, step.detail.encode()) as stands:
-            if not await self._comes(stands):
+        async with self._freezing, self._turn(seat) as ready:
+            if not ready:
                 return False
-            await self._watch_zombie(step, seat, seat.postgres)
-            return True
+            async with _standing_still(seat, step.detail.encode()) as stands:
+                if not await self._comes(stands):
+                    return False
+                await self._watch_zombie(step, seat, proxy)
+                return True
 
     async def _watch_zombie(self, step: Step, seat: Seat, proxy: Proxy) -> None:
         watch = ZombieWatch(self._targets.database_url, proxy.backend_pids, self._living_pids)

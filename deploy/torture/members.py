@@ -94,6 +94,7 @@ class Member:
         self._freezes = 0
         self._next_point = ""
         self._log_start = 0
+        self._start_at_work = 0
 
     def __repr__(self) -> str:
         """At a glance."""
@@ -127,6 +128,13 @@ class Member:
         self._asked.add(number)
         process.send_signal(number)
         return True
+
+    @property
+    def at_work(self) -> bool:
+        """Whether this process has begun its work, as sinks log it."""
+        if self._start_at_work != self.starts and _AT_WORK in self._said():
+            self._start_at_work = self.starts
+        return self.alive and self._start_at_work == self.starts
 
     @property
     def armed(self) -> bool:
