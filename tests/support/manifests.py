@@ -1,7 +1,8 @@
 """What deploy/ has for Kubernetes and compose, read as data."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from copy import deepcopy
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -23,14 +24,18 @@ __all__ = [
 
 DEPLOY = ROOT / "deploy"
 KUBERNETES = DEPLOY / "kubernetes"
-COMPOSE: dict[str, Any] = yaml.safe_load((DEPLOY / "compose.yaml").read_text("utf-8"))
-
 Document = dict[str, Any]
 
 
-def documents(path: Path) -> list[Document]:
-    """Every document of a file."""
-    return list(yaml.safe_load_all(path.read_text("utf-8")))
+@cache
+def documents(path: Path) -> tuple[Document, ...]:
+    """Every document of a file; shared, so not to be changed."""
+    # PyYAML's reader in C; the one in Python takes most of a second for all of ours.
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    return tuple(yaml.load_all(path.read_text("utf-8"), loader))
+
+
+(COMPOSE,) = documents(DEPLOY / "compose.yaml")
 
 
 def kustomization(folder: Path) -> Document:
@@ -39,7 +44,8 @@ def kustomization(folder: Path) -> Document:
     return found
 
 
-def rendered(folder: Path) -> list[Document]:
+@cache
+def rendered(folder: Path) -> tuple[Document, ...]:
     """The folder's resources with its patches, as far as our kustomizations go.
 
     Names, namespaces, images and generated maps stay as they are written. A list in a
@@ -54,7 +60,7 @@ def rendered(folder: Path) -> list[Document]:
         for document in documents(folder / patch["path"]):
             place = find(found, document["kind"], document["metadata"]["name"])
             found[found.index(place)] = _merged(place, document)
-    return found
+    return tuple(found)
 
 
 def _merged(base: Any, patch: Any) -> Any:
@@ -63,13 +69,13 @@ def _merged(base: Any, patch: Any) -> Any:
     return {**base, **{key: _merged(base.get(key), value) for key, value in patch.items()}}
 
 
-def find(found: list[Document], kind: str, name: str) -> Document:
+def find(found: Sequence[Document], kind: str, name: str) -> Document:
     """The one resource of that kind and name."""
     (one,) = [d for d in found if d["kind"] == kind and d["metadata"]["name"] == name]
     return one
 
 
-def containers_of(found: list[Document]) -> Iterator[tuple[Document, Document]]:
+def containers_of(found: Sequence[Document]) -> Iterator[tuple[Document, Document]]:
     """The pod's specification and its container, of each that runs one."""
     for document in found:
         if document["kind"] in ("StatefulSet", "Job"):
