@@ -38,6 +38,7 @@ class Belongings:
             "topic": self.name,
             "group": self.name,
             "database_schema": "public",
+            "dead_letter_topic": None,
         }
         if servers.kind != "env":
             changes["security_protocol"] = "PLAINTEXT"

@@ -40,6 +40,10 @@ _PENDING = text(
     "SELECT count(*) AS confirmations, min(created_at) AS oldest_at"
     " FROM oddslog_pending_confirmations"
 )
+_UNPUBLISHED = text(
+    "SELECT count(*) AS letters, min(last_seen_at) AS oldest_at FROM oddslog_dead_letters"
+    " WHERE status = 'dead' AND published_at IS NULL"
+)
 _SIZE = text("SELECT pg_database_size(current_database())")
 
 
@@ -51,6 +55,8 @@ class _Slow:
     oldest_waiting_at: datetime | None
     pending: int
     oldest_pending_at: datetime | None
+    unpublished: int
+    oldest_unpublished_at: datetime | None
     size_bytes: int
 
 
@@ -58,7 +64,8 @@ class _Slow:
 class DatabaseView:
     """What PostgreSQL said of one look.
 
-    `causes` are those of letters that are dead or wait, the most frequent first.
+    `causes` are those of letters that are dead or wait, the most frequent first;
+    `unpublished_letters` those that did not go to a dead-letter topic.
     """
 
     state: DatabaseState
@@ -66,6 +73,8 @@ class DatabaseView:
     waiting_letters: int
     oldest_waiting_at: datetime | None
     oldest_pending_at: datetime | None
+    unpublished_letters: int = 0
+    oldest_unpublished_at: datetime | None = None
 
 
 class DatabaseLook:
@@ -124,12 +133,15 @@ def _view(logs: Sequence[KnownLog], slow: _Slow) -> DatabaseView:
         slow.waiting,
         slow.oldest_waiting_at,
         slow.oldest_pending_at,
+        slow.unpublished,
+        slow.oldest_unpublished_at,
     )
 
 
 async def _read_slow(connection: AsyncConnection) -> _Slow:
     waiting = (await connection.execute(_WAITING)).one()
     pending = (await connection.execute(_PENDING)).one()
+    unpublished = (await connection.execute(_UNPUBLISHED)).one()
     causes: list[Cause] = []
     for status in ("dead", "waiting"):
         causes += await dead_letter_causes(
@@ -142,5 +154,7 @@ async def _read_slow(connection: AsyncConnection) -> _Slow:
         waiting.oldest_at,
         pending.confirmations,
         pending.oldest_at,
+        unpublished.letters,
+        unpublished.oldest_at,
         (await connection.execute(_SIZE)).scalar_one(),
     )

@@ -128,6 +128,7 @@ def describe(letter: Any) -> dict[str, Any]:
             "at": _time(letter.handled_at),
             "why": letter.handled_why,
         },
+        "published_at": _time(letter.published_at),
         "key": bytes_to_json(letter.record_key),
         "headers": [
             {"name": name, "value": bytes_to_json(value)} for name, value in letter.headers

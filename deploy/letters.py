@@ -88,6 +88,7 @@ class Letter:
     handled_by: str | None
     handled_at: datetime | None
     handled_why: str | None
+    published_at: datetime | None = None
 
     @property
     def cause(self) -> str:

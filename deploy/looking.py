@@ -33,7 +33,11 @@ class Looks:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._places = Places(
-            settings.topic, settings.group, settings.spool_dir, settings.spool_bytes
+            settings.topic,
+            settings.group,
+            settings.spool_dir,
+            settings.spool_bytes,
+            settings.dead_letter_topic,
         )
         self._log = LogLook(settings.kafka(), settings.topic, settings.group)
         self._tables = DatabaseLook(settings)

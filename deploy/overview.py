@@ -28,6 +28,7 @@ class Places:
     group: str
     spool_dir: str | None = None
     spool_bytes: int = 0
+    dead_letter_topic: str | None = None
 
 
 @dataclass(frozen=True)
@@ -203,6 +204,10 @@ class Overview:
                 for one in view.group.members
             ],
             **_database_json(database),
+            "dead_letter_topic": self.places.dead_letter_topic,
+            "unpublished_letters": None
+            if database is None or self.places.dead_letter_topic is None
+            else database.unpublished_letters,
             "spool": None if spool is None else _spool_json(self.places, spool),
             "errors": {name: str(error) for name, error in self.errors.items()},
         }

@@ -208,6 +208,12 @@ class Settings(BaseSettings):
         description="How long a snapshot whose event, bookmaker or run is not in the database yet"
         " waits for it before it counts as dead. Only time without a backlog counts.",
     )
+    dead_letter_topic: Annotated[str, AfterValidator(_check_topic)] | None = Field(
+        None,
+        description="A topic for copies of dead letters, made by `oddslog topics --create`: the"
+        " sink sends there each letter that is dead, at least once, after its transaction. Not"
+        " set: they are in the database only.",
+    )
     run_retention_seconds: float = Field(
         30 * 86400.0,
         ge=60.0,
@@ -249,6 +255,11 @@ class Settings(BaseSettings):
         if self.durability == "spool" and self.spool_dir is None:
             raise ValueError(
                 f"{variable('durability')}=spool needs a folder: {variable('spool_dir')}"
+            )
+        if self.dead_letter_topic == self.topic:
+            raise ValueError(
+                f"{variable('dead_letter_topic')} is the log's own topic: every dead letter would"
+                " come again as a record. Name another"
             )
         return self
 

@@ -19,6 +19,7 @@ from ..sink.site import Site
 from .console import Meter, Out
 from .database import asking
 from .kafka import read_log
+from .letter_topic import SendingLetters, open_letter_topic
 from .logs import let_libraries_log
 from .looking import read_overview
 from .queries import read_database
@@ -70,8 +71,8 @@ async def run_sink(
     stopper = _Stopper()
     if signals:
         stopper.listen()
-    async with site or nullcontext() as answering:
-        totals = await _run(engine, settings, options, out, stopper, answering)
+    async with site or nullcontext() as answering, open_letter_topic(settings) as letters:
+        totals = await _run(engine, settings, options, out, stopper, answering, letters)
     return SinkRun(totals, time.perf_counter() - started, stopper.signal_number)
 
 
@@ -100,6 +101,7 @@ async def _run(
     out: Out,
     stopper: "_Stopper",
     site: Site | None,
+    letters: SendingLetters | None,
 ) -> SinkTotals:
     source = SinkSource(
         settings.kafka(),
@@ -109,7 +111,7 @@ async def _run(
         # One that ends by itself would push the service of that name out of the group.
         group_instance_id=None if options.until_caught_up else settings.group_instance_id,
     )
-    opening = asyncio.ensure_future(open_sink(engine, source, options))
+    opening = asyncio.ensure_future(open_sink(engine, source, options, letters))
     sink = await stopper.unless_stopped(opening)
     if sink is None:
         return SinkTotals()

@@ -231,6 +231,11 @@ def _letters(overview: Overview, most: int) -> list[Text]:
         lines.append(_fact("", f"{cause.letters:,} {why}, the last {last} ago"))
     if len(told) > most:
         lines.append(_fact("", f"and {len(told) - most} more causes: oddslog dlq list", _DIM))
+    if overview.places.dead_letter_topic is not None and database.unpublished_letters:
+        unsent = f"{database.unpublished_letters:,} letters for {overview.places.dead_letter_topic}"
+        if database.oldest_unpublished_at is not None:
+            unsent += f", the first {_ago(overview, database.oldest_unpublished_at)} ago"
+        lines.append(_fact("to publish", unsent, _WEAK))
     waiting = f"{database.waiting_letters:,} snapshots for their event, bookmaker or run"
     if database.oldest_waiting_at is not None:
         waiting += f", the first {_ago(overview, database.oldest_waiting_at)} ago"

@@ -5,6 +5,7 @@ from enum import StrEnum
 __all__ = [
     "DEFAULT_GROUP",
     "DEFAULT_TOPIC",
+    "DLQ_HEADERS",
     "HEADER_BATCH",
     "HEADER_CRC32",
     "HEADER_FRAGMENT",
@@ -39,6 +40,10 @@ HEADER_CRC32 = "oddslog-crc32"
 # and JSON about it (who, when, why, for which time). See `redrive`.
 HEADER_REDRIVE_OF = "oddslog-redrive-of"
 HEADER_REDRIVE_NOTE = "oddslog-redrive-note"
+
+# Of a record in the dead-letter topic: the letter's number in its database, why it is one,
+# and which record of the log it came from. What a letter does not have is left out.
+DLQ_HEADERS = "oddslog-dlq-"  # id, reason, sqlstate, constraint, field, message, ...
 
 # W3C Trace Context, where the scraper uses OpenTelemetry.
 TRACE_HEADERS = ("traceparent", "tracestate")

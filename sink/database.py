@@ -61,9 +61,9 @@ def make_engine(
     engine = create_async_engine(
         url,
         isolation_level="READ COMMITTED",
-        # The writer, positions, sweep, fence, watcher; one spare for a slow close.
+        # The writer, positions, sweep, fence, watcher, letters; one spare for a slow close.
         pool_size=2,
-        max_overflow=4,
+        max_overflow=5,
         pool_pre_ping=True,
         connect_args={
             **tls,

@@ -79,7 +79,8 @@ def unreadiness(standing: Standing, database: Answers, now: float) -> list[str]:
         f"{place} has failed for {now - trouble.since:.0f} s, {trouble.attempts} time(s), last:"
         f" {trouble.error}{f' ({trouble.sqlstate})' if trouble.sqlstate else ''}"
         for place, trouble in sorted(standing.troubles.items())
-        # A passing one (a deadlock, a moved leader) is no reason to be taken out.
-        if now - trouble.since > _SILENT_SECONDS
+        # A passing one (a deadlock, a moved leader) is no reason to be taken out; nor are the
+        # copies of dead letters: the data does not wait for them.
+        if now - trouble.since > _SILENT_SECONDS and place != "letters"
     ]
     return problems

@@ -98,6 +98,12 @@ DEAD_LETTERS = Metric(
     "Dead letters (waiting ones too) that were written, by reason and cause.",
     ("reason", "cause"),
 )
+PUBLISHED = Metric(
+    "oddslog_sink_published_letters_total",
+    _COUNTER,
+    "letters",
+    "Dead letters that went to the dead-letter topic and are marked.",
+)
 UNSTABLE_IDS = Metric(
     "oddslog_sink_unstable_ids_total",
     _COUNTER,
@@ -151,8 +157,8 @@ RETRIES = Metric(
     "oddslog_sink_retries_total",
     _COUNTER,
     "failures",
-    "Failures that were tried again, by place (transaction, placing, poll, sweep), error class"
-    " and SQLSTATE.",
+    "Failures that were tried again, by place (transaction, placing, poll, sweep, letters), error"
+    " class and SQLSTATE.",
     ("place", "error", "sqlstate"),
 )
 HALVINGS = Metric(
@@ -205,6 +211,14 @@ LETTERS = Metric(
     "letters",
     "Dead letters by status (dead, waiting) now. The same from every member.",
     ("status",),
+)
+
+UNPUBLISHED = Metric(
+    "oddslog_sink_unpublished_letters",
+    _GAUGE,
+    "letters",
+    "Dead letters that are not in the dead-letter topic yet, where one is set. The same from"
+    " every member.",
 )
 
 SINK_METRICS: tuple[Metric, ...] = tuple(

@@ -31,6 +31,7 @@ _TOTALS = {
     names.KEPT_PENDING: "pending",
     names.DUPLICATES: "duplicates",
     names.CONFLICTS: "conflicts",
+    names.PUBLISHED: "published",
     names.UNSTABLE_IDS: "unstable_ids",
     names.MISSING_IDS: "missing_ids",
     names.SWEEPS: "sweeps",
@@ -121,6 +122,8 @@ def _in_database(sink: Sink) -> Iterator[Family]:
     yield _family(names.PENDING, [] if pending is None else _plain(pending))
     letters = sink.watcher.letters
     yield _family(names.LETTERS, [((status,), float(n)) for status, n in letters.items()])
+    unpublished = sink.watcher.unpublished if sink.publishes else None
+    yield _family(names.UNPUBLISHED, [] if unpublished is None else _plain(unpublished))
 
 
 def _plain(value: float) -> Samples:

@@ -15,7 +15,7 @@ __all__ = ["PLACES", "Observed", "Trouble"]
 L = TypeVar("L", bound=Hashable)
 
 # Where the sink tries again for as long as it takes.
-PLACES = ("transaction", "placing", "poll", "sweep")
+PLACES = ("transaction", "placing", "poll", "sweep", "letters")
 # Causes come from the tables' own names, so they are few; but nothing may grow for ever.
 _MOST_LABELS = 500
 _RECORDS_BOUNDS = (1.0, 5.0, 10.0, 25.0, 50.0, 100.0, 250.0, 500.0, 1000.0, 2500.0, 5000.0)

@@ -18,6 +18,7 @@ from .database_url import masked_url
 from .ledger import LogIdentity
 from .migrate import check_migrated
 from .options import SinkOptions
+from .outbox import LetterTopic
 from .service import Sink
 from .topics import TopicDescription, describe_topic, topic_problems, topic_warnings
 
@@ -39,8 +40,19 @@ class SinkSource:
     group_instance_id: str | None = None
 
 
-async def open_sink(engine: AsyncEngine, source: SinkSource, options: SinkOptions) -> Sink:
+async def open_sink(
+    engine: AsyncEngine,
+    source: SinkSource,
+    options: SinkOptions,
+    letters: LetterTopic | None = None,
+) -> Sink:
     """A sink that is ready to `run`; nothing is read or written yet.
+
+    Args:
+        engine: on the database.
+        source: where it reads.
+        options: how it works.
+        letters: where copies of dead letters go; None: nowhere.
 
     Raises:
         UnreachableError: Kafka or PostgreSQL does not answer.
@@ -61,7 +73,7 @@ async def open_sink(engine: AsyncEngine, source: SinkSource, options: SinkOption
         rebalance_timeout_seconds=options.rebalance_timeout_seconds,
     )
     identity = LogIdentity(topic.cluster_id, topic.topic, topic.partitions)
-    return Sink(engine, consumer, identity, limits, options)
+    return Sink(engine, consumer, identity, limits, options, letters)
 
 
 async def check_topic(connection: KafkaConnection, topic: str) -> TopicDescription:

@@ -8,8 +8,8 @@ The order that everything rests on:
 
 The next poll is decoded while the database works on this one. Three tasks do the
 work, each owned by `run`: poller, writer, and the placer, which gives assigned
-partitions their position; a fourth sweeps, a fifth ends zombies, a sixth looks how
-things stand. The end of one ends all.
+partitions their position; others sweep, end zombies, look how things stand, and copy
+dead letters to their topic. The end of one ends all.
 """
 
 import asyncio
@@ -34,6 +34,7 @@ from .items import PartitionPart
 from .ledger import LogIdentity
 from .looking import is_log_written, ledger_rows
 from .options import SinkOptions
+from .outbox import LetterTopic, Outbox
 from .placing import place_partitions
 from .poller import Partitions, Poll, Poller
 from .sweeper import Sweeper
@@ -66,6 +67,7 @@ class Sink:
         identity: LogIdentity,
         limits: Mapping[Kind, ColumnLimits],
         options: SinkOptions,
+        letters: LetterTopic | None = None,
     ) -> None:
         self._engine = engine
         self._consumer = consumer
@@ -101,10 +103,16 @@ class Sink:
         self._sweeper = Sweeper(
             engine, limits, options, self._stopping, waits, self._fence, self.totals
         )
+        self._outbox = None if letters is None else Outbox(engine, letters, self.totals)
 
     def stop(self) -> None:
         """Finish the transaction in hand, commit its offsets, leave. Returns at once."""
         self._stopping.set()
+
+    @property
+    def publishes(self) -> bool:
+        """Whether dead letters go to a dead-letter topic."""
+        return self._outbox is not None
 
     def standing(self) -> Standing:
         """What this member is about now. May be asked from any thread."""
@@ -141,6 +149,8 @@ class Sink:
             "oddslog-fence": self._fence.run(self._stopping),
             "oddslog-watcher": self.watcher.run(self._stopping),
         }
+        if self._outbox is not None:
+            work["oddslog-letters"] = self._outbox.run(self._stopping)
         await run_together(
             self._stopping, work, stop_seconds=_STOP_SECONDS, cancel_seconds=2 * _CANCEL_SECONDS
         )
@@ -362,6 +372,8 @@ class Sink:
         await every(self._stopping, _SWEEP_SECONDS, self._sweep)
         # Once more at the end, so that a run until caught up leaves nothing behind.
         await self._sweep()
+        if self._outbox is not None:
+            self._outbox.settled.set()
 
     async def _look_at_ledger(self, log_id: int) -> None:
         """Notice a database that was restored while nothing was to be written."""

@@ -261,6 +261,8 @@ def _add_dead_letters(metadata: MetaData) -> None:
         Column("handled_by", Text),
         _time("handled_at"),
         Column("handled_why", Text),
+        # When it went to the dead-letter topic.
+        _time("published_at"),
         UniqueConstraint(
             "log_id", "log_partition", "log_offset", "item", name="uq_oddslog_dead_letters_source"
         ),
@@ -270,6 +272,11 @@ def _add_dead_letters(metadata: MetaData) -> None:
             "field",
             "parent_id",
             postgresql_where=text("status = 'waiting'"),
+        ),
+        Index(
+            "idx_oddslog_dead_letters_unpublished",
+            "id",
+            postgresql_where=text("status = 'dead' AND published_at IS NULL"),
         ),
         Index(
             "idx_oddslog_dead_letters_run",

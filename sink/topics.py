@@ -23,6 +23,7 @@ log = structlog.get_logger("oddslog.sink")
 
 __all__ = [
     "DEFAULT_PARTITIONS",
+    "LETTER_PARTITIONS",
     "TOPIC_CONFIGS",
     "TopicDescription",
     "await_controller",
@@ -34,6 +35,8 @@ __all__ = [
 ]
 
 DEFAULT_PARTITIONS = 12
+# Of a dead-letter topic: letters are few, and so stay in their order.
+LETTER_PARTITIONS = 1
 # DESIGN 6.7. A create time too far from the broker's clock would poison an
 # idempotent producer, so the broker stamps the records.
 TOPIC_CONFIGS = {

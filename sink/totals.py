@@ -30,6 +30,7 @@ class SinkTotals:
     duplicates: int = 0
     conflicts: int = 0
     dead_letters: int = 0
+    published: int = 0
     redriven: int = 0
     fenced: int = 0
     unstable_ids: int = 0

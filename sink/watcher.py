@@ -35,7 +35,9 @@ _PING = text("SELECT 1")
 _COUNTS = text(
     "SELECT (SELECT count(*) FROM oddslog_pending_confirmations) AS pending,"
     " count(*) FILTER (WHERE status = 'waiting') AS waiting,"
-    " count(*) FILTER (WHERE status = 'dead') AS dead FROM oddslog_dead_letters"
+    " count(*) FILTER (WHERE status = 'dead') AS dead,"
+    " count(*) FILTER (WHERE status = 'dead' AND published_at IS NULL) AS unpublished"
+    " FROM oddslog_dead_letters"
 )
 
 
@@ -56,6 +58,7 @@ class Watcher:
         views: of this member's partitions, at most a second old.
         pending: confirmations in the database that wait, None before the first count.
         letters: its dead letters by status.
+        unpublished: those that did not go to a dead-letter topic yet, None before.
     """
 
     engine: AsyncEngine
@@ -67,6 +70,7 @@ class Watcher:
     views: Sequence[PartitionView] = ()
     pending: int | None = None
     letters: Mapping[str, int] = field(default_factory=dict)
+    unpublished: int | None = None
     _ends: Mapping[int, int] = field(default_factory=dict)  # of the log's partitions
     _counted_at: float | None = None  # monotonic
 
@@ -133,8 +137,9 @@ class Watcher:
             async with asyncio.timeout(_LONGEST_COUNT_SECONDS), self.engine.connect() as connection:
                 row = (await connection.execute(_COUNTS)).one()
         except Exception as error:
-            self.pending, self.letters = None, {}
+            self.pending, self.letters, self.unpublished = None, {}, None
             log.info("count_failed", reason=error_name(error))
             return
         self.pending = row.pending
         self.letters = {"dead": row.dead, "waiting": row.waiting}
+        self.unpublished = row.unpublished

@@ -1,4 +1,4 @@
-"""`oddslog topics`: the topic that is the log."""
+"""`oddslog topics`: the topic that is the log, and that of the dead letters."""
 # ruff: noqa: PLC0415 - loaded when the command runs
 
 from typing import TYPE_CHECKING, Annotated
@@ -17,9 +17,7 @@ _DAY_MS = 24 * 3600 * 1000
 
 
 def topics(
-    create: Annotated[
-        bool, typer.Option("--create", help="Make the topic where it is missing.")
-    ] = False,
+    create: Annotated[bool, typer.Option("--create", help="Make what is missing.")] = False,
     partitions: Annotated[
         int | None,
         typer.Option(
@@ -36,7 +34,8 @@ def topics(
 ) -> None:
     """Check the topic, and make it where that is asked for. One that is there stays as it is.
 
-    Exit code 1 where it cannot be a log, 2 where it is missing.
+    The dead-letter topic too, where one is set; that one is made with one partition. Exit
+    code 1 where the topic cannot be a log, 2 where it is missing.
 
     Example: oddslog topics --create --partitions 24
     """
@@ -49,30 +48,51 @@ def topics(
 
 
 async def _topics(run: Run, *, create: bool, partitions: int | None) -> int:
-    from ...sink.topics import DEFAULT_PARTITIONS, create_topic, describe_topic, topic_problems
+    from ...sink.topics import DEFAULT_PARTITIONS, LETTER_PARTITIONS, topic_problems
     from ...sink.topics import topic_warnings as warnings_of
-    from ..kafka import require_topic
 
-    connection, topic = run.settings.kafka(), run.settings.topic
-    made = False
-    if create and await describe_topic(connection, topic) is None:
-        await create_topic(connection, topic, partitions=partitions or DEFAULT_PARTITIONS)
-        made = True
-    described = await require_topic(connection, topic)
-    problems, warnings = topic_problems(described), warnings_of(described)
-    values = _values(described)
-    run.out.facts(
-        [(_words(name), value) for name, value in values.items()],
-        title=f"Topic {topic}" + (" (made just now)" if made else ""),
+    described, made = await _described(
+        run, run.settings.topic, (partitions or DEFAULT_PARTITIONS) if create else None
     )
+    values = {**_values(described), "made": made}
+    problems, warnings = topic_problems(described), warnings_of(described)
+    _say(run, "Topic", values)
+    if run.settings.dead_letter_topic is not None:
+        letters, made = await _described(
+            run, run.settings.dead_letter_topic, LETTER_PARTITIONS if create else None
+        )
+        problems += topic_problems(letters)
+        values["dead_letter_topic"] = {**_values(letters), "made": made}
+        _say(run, "Dead-letter topic", {**_values(letters), "made": made})
     for warning in warnings:
         run.out.say(f"weak: {warning}", style="yellow")
     for problem in problems:
         run.out.say(f"wrong: {problem}", style="red")
-    if create and not made and partitions not in (None, described.partitions):
+    if create and not values["made"] and partitions not in (None, described.partitions):
         run.out.warn(f"the topic was there, with {described.partitions} partitions: left as it is")
-    run.out.result({**values, "made": made, "warnings": warnings, "problems": problems})
+    run.out.result({**values, "warnings": warnings, "problems": problems})
     return 1 if problems else 0
+
+
+async def _described(
+    run: Run, topic: str, partitions: int | None
+) -> "tuple[TopicDescription, bool]":
+    """A topic, and whether it was made just now: with so many partitions, None for never."""
+    from ...sink.topics import create_topic, describe_topic
+    from ..kafka import require_topic
+
+    connection = run.settings.kafka()
+    made = partitions is not None and await describe_topic(connection, topic) is None
+    if made and partitions is not None:
+        await create_topic(connection, topic, partitions=partitions)
+    return await require_topic(connection, topic), made
+
+
+def _say(run: Run, what: str, values: dict[str, object]) -> None:
+    run.out.facts(
+        [(_words(name), value) for name, value in values.items() if name != "made"],
+        title=f"{what} {values['topic']}" + (" (made just now)" if values["made"] else ""),
+    )
 
 
 def _words(name: str) -> str:

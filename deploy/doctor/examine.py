@@ -27,7 +27,9 @@ async def examine(settings: Settings) -> list[Finding]:
         spool = await asyncio.to_thread(ask_spool, settings.spool_dir, settings.spool_bytes)
         findings.append(judge_spool(spool))
     kafka, database = await asyncio.gather(
-        _answer(ask_kafka(settings.kafka(), settings.topic, settings.group)),
+        _answer(
+            ask_kafka(settings.kafka(), settings.topic, settings.group, settings.dead_letter_topic)
+        ),
         _answer(ask_database(settings)),
     )
     if isinstance(kafka, OddslogError):

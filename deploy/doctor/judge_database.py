@@ -14,7 +14,7 @@ __all__ = ["NEEDED_RIGHTS", "judge_database"]
 _OLDEST_VERSION = 140000
 _CLOCK_SECONDS = 2.0
 # One member's pool at its largest.
-_CONNECTIONS = 5
+_CONNECTIONS = 6
 
 _WRITTEN = ("SELECT", "INSERT", "UPDATE")
 # What the sink's statements need; tables of ours that are not here: all four.

@@ -1,12 +1,12 @@
 """What is to be said of Kafka, its topic and the group. Pure."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 
-from ...sink.topics import TOPIC_CONFIGS, topic_problems, topic_warnings
+from ...sink.topics import TOPIC_CONFIGS, TopicDescription, topic_problems, topic_warnings
 from ..words import bytes_words, duration_words, numbers_words
 from .finding import Finding, fail, ok, warn
-from .kafka import KafkaFacts, RecordFacts
+from .kafka import KafkaFacts, LetterTopicFacts, PartitionFacts, RecordFacts
 
 __all__ = ["judge_broker_clock", "judge_kafka"]
 
@@ -23,6 +23,8 @@ _REPLICATE = "Keep 3 replicas of it, with min.insync.replicas=2, on 3 brokers"
 def judge_kafka(facts: KafkaFacts, topic: str, session_timeout_seconds: float) -> list[Finding]:
     """All but the positions, which take the ledger too."""
     findings = [_reached(facts), _configs(facts, session_timeout_seconds)]
+    if facts.letters is not None:
+        findings.append(_letter_topic(facts.letters, facts.topic))
     described = facts.topic
     if described is None:
         findings.append(fail("topic", f"{topic} is not there", "Make it: oddslog topics --create"))
@@ -151,23 +153,51 @@ def _topic_configs(configs: Mapping[str, str]) -> list[Finding]:
 
 def _replicas(facts: KafkaFacts) -> Finding:
     configs = {} if facts.topic is None else facts.topic.configs
+    return _in_sync("replicas", facts.partitions, configs) or ok("replicas", "all in sync")
+
+
+def _in_sync(
+    check: str, partitions: Sequence[PartitionFacts], configs: Mapping[str, str]
+) -> Finding | None:
+    """What keeps the partitions from taking records, or may soon."""
     needed = int(configs.get("min.insync.replicas", 1))
-    nobody = [one.number for one in facts.partitions if one.leader < 0]
-    refusing = [one.number for one in facts.partitions if one.in_sync < needed]
-    behind = [one.number for one in facts.partitions if one.in_sync < one.replicas]
+    nobody = [one.number for one in partitions if one.leader < 0]
+    refusing = [one.number for one in partitions if one.in_sync < needed]
+    behind = [one.number for one in partitions if one.in_sync < one.replicas]
     do = "Look at the brokers: one is down or slow"
     if nobody:
-        return fail("replicas", f"partitions {numbers_words(nobody)} have no leader", do)
+        return fail(check, f"partitions {numbers_words(nobody)} have no leader", do)
     if refusing:
         return fail(
-            "replicas",
+            check,
             f"partitions {numbers_words(refusing)} have fewer than min.insync.replicas={needed}"
             " in sync and take no records",
             do,
         )
     if behind:
-        return warn("replicas", f"partitions {numbers_words(behind)} have replicas out of sync", do)
-    return ok("replicas", "all in sync")
+        return warn(check, f"partitions {numbers_words(behind)} have replicas out of sync", do)
+    return None
+
+
+def _letter_topic(letters: LetterTopicFacts, log: TopicDescription | None) -> Finding:
+    """Nothing fails for it: the sink goes on, and what is not sent waits in the database."""
+    check, topic, described = "dead-letter topic", letters.topic, letters.described
+    if described is None:
+        return warn(check, f"{topic} is not there", "Make it: oddslog topics --create")
+    for problem in topic_problems(described):
+        says, do = _split(problem)
+        return warn(check, says, do)
+    stopped = _in_sync(check, letters.partitions, described.configs)
+    if stopped is not None:
+        return warn(check, stopped.says, stopped.do)
+    if log is not None and described.max_message_bytes < log.max_message_bytes:
+        return warn(
+            check,
+            f"{topic} takes {bytes_words(described.max_message_bytes)} a record, the log"
+            f" {bytes_words(log.max_message_bytes)}: larger letters go there without their value",
+            f"Set max.message.bytes to {log.max_message_bytes}",
+        )
+    return ok(check, f"{topic} is there and takes records, as far as is seen without writing one")
 
 
 def _group(facts: KafkaFacts) -> Finding:

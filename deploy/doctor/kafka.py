@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -16,7 +16,14 @@ from ...sink.topics import TopicDescription, describe_with
 from ..kafka_clients import admin_client, first_records, of_coordinator, one_line, reading_client
 from ..log_look import GroupState, read_group
 
-__all__ = ["KafkaFacts", "PartitionFacts", "RecordFacts", "ask_kafka", "ask_records"]
+__all__ = [
+    "KafkaFacts",
+    "LetterTopicFacts",
+    "PartitionFacts",
+    "RecordFacts",
+    "ask_kafka",
+    "ask_records",
+]
 
 _SECONDS = 20.0
 _READ_SECONDS = 5.0
@@ -43,6 +50,7 @@ class KafkaFacts:
         broker_configs: of one broker; empty where they may not be read.
         group: the group's state.
         topic: None where it is not there; then what follows is empty.
+        letters: of the dead-letter topic, where one is set.
     """
 
     cluster_id: str
@@ -54,6 +62,16 @@ class KafkaFacts:
     partitions: Sequence[PartitionFacts] = ()
     ranges: Mapping[int, LogRange] = field(default_factory=dict)
     committed: Mapping[int, int | None] = field(default_factory=dict)
+    letters: "LetterTopicFacts | None" = None
+
+
+@dataclass(frozen=True)
+class LetterTopicFacts:
+    """The dead-letter topic; `described` is None where it is not there."""
+
+    topic: str
+    described: TopicDescription | None
+    partitions: Sequence[PartitionFacts] = ()
 
 
 @dataclass(frozen=True)
@@ -71,7 +89,9 @@ class RecordFacts:
     read_at: datetime | None = None
 
 
-async def ask_kafka(connection: KafkaConnection, topic: str, group: str) -> KafkaFacts:
+async def ask_kafka(
+    connection: KafkaConnection, topic: str, group: str, letter_topic: str | None = None
+) -> KafkaFacts:
     """Ask once, for at most 20 s.
 
     Raises:
@@ -94,28 +114,24 @@ async def ask_kafka(connection: KafkaConnection, topic: str, group: str) -> Kafk
             await _broker_configs(admin, node_id),
             state,
             described,
+            letters=await _letter_topic(admin, letter_topic),
         )
         if described is None:
             return facts
-        (found,) = await admin.describe_topics([topic])
         names = [TopicPartition(topic, p) for p in range(described.partitions)]
         held = await of_coordinator(
             lambda: admin.list_consumer_group_offsets(group, partitions=names)
         )
+        partitions = await _partitions(admin, topic)
         async with reading_client(connection) as consumer:
             starts = await consumer.beginning_offsets(names)
             ends = await consumer.end_offsets(names)
     offsets = {tp.partition: meta.offset for tp, meta in held.items() if meta.offset >= 0}
-    return KafkaFacts(
-        facts.cluster_id,
-        facts.brokers,
-        facts.versions,
-        facts.broker_configs,
-        facts.group,
-        described,
-        sorted(map(_partition, found["partitions"]), key=lambda one: one.number),
-        {tp.partition: LogRange(starts[tp], ends[tp]) for tp in names},
-        {tp.partition: offsets.get(tp.partition) for tp in names},
+    return replace(
+        facts,
+        partitions=partitions,
+        ranges={tp.partition: LogRange(starts[tp], ends[tp]) for tp in names},
+        committed={tp.partition: offsets.get(tp.partition) for tp in names},
     )
 
 
@@ -170,6 +186,20 @@ async def _broker_configs(admin: Any, node_id: int) -> dict[str, str]:
             if code == 0:
                 configs |= {entry[0]: entry[1] for entry in entries if entry[1] is not None}
     return configs
+
+
+async def _letter_topic(admin: Any, topic: str | None) -> LetterTopicFacts | None:
+    if topic is None:
+        return None
+    described = await describe_with(admin, topic)
+    partitions = [] if described is None else await _partitions(admin, topic)
+    return LetterTopicFacts(topic, described, partitions)
+
+
+async def _partitions(admin: Any, topic: str) -> list[PartitionFacts]:
+    """Of a topic that was described."""
+    (found,) = await admin.describe_topics([topic])
+    return sorted(map(_partition, found["partitions"]), key=lambda one: one.number)
 
 
 def _partition(described: Mapping[str, Any]) -> PartitionFacts:

@@ -222,8 +222,12 @@ async def test_topics_makes_what_is_missing_and_leaves_the_rest(
     fresh = command.but(TOPIC=f"{new_name}.made")
     made = fresh("topics", "--create", "--partitions", "5", "--json").ok().json
     assert (made["made"], made["partitions"], made["cleanup_policy"]) == (True, 5, "delete")
-    again = fresh("topics", "--create", "--partitions", "7", "--json").ok()
+    with_letters = fresh.but(DEAD_LETTER_TOPIC=f"{new_name}.dead")
+    again = with_letters("topics", "--create", "--partitions", "7", "--json").ok()
     assert (again.json["made"], again.json["partitions"]) == (False, 5)
+    letters = again.json["dead_letter_topic"]
+    assert (letters["topic"], letters["made"]) == (f"{new_name}.dead", True)
+    assert (letters["partitions"], letters["cleanup_policy"]) == (1, "delete")
     assert "with 5 partitions: left as it is" in again.err
 
 

@@ -25,7 +25,7 @@ from tests.integration.test_sink_positions import execute
 from tests.support.batches import NOON, batch, competitor, key_of, snapshot
 from tests.support.feeding_child import FeedingChild, batch_number
 from tests.support.fragments import confirming, good, holding, record, with_market
-from tests.support.kafka import delete_records, produce
+from tests.support.kafka import delete_records, produce, records_of
 from tests.support.polls import letters, one, rows
 from tests.support.sink_process import SinkProcess
 from tests.support.threads import run_apart
@@ -50,6 +50,10 @@ GAP_POINTS = (
     "sink.after_placing_commit",
 )
 DIRECT_POINTS = ("sink.before_direct_commit:3", "sink.after_direct_commit:3")
+LETTER_POINTS = (
+    "sink.before_published_commit",
+    pytest.param("sink.after_published_commit", marks=pytest.mark.faults),
+)
 LATER = NOON + timedelta(hours=1)
 
 
@@ -144,8 +148,15 @@ def start_sink(servers: Servers) -> Iterator[Start]:
     """Sinks that end when they have caught up and swept; all are ended with the test."""
     started: list[SinkProcess] = []
 
-    def start(database_url: str, topic: str, *options: str, kill_point: str = "") -> SinkProcess:
+    def start(
+        database_url: str,
+        topic: str,
+        *options: str,
+        kill_point: str = "",
+        letter_topic: str = "",
+    ) -> SinkProcess:
         environment = {
+            "ODDSLOG_DEAD_LETTER_TOPIC": letter_topic,
             "ODDSLOG_BOOTSTRAP_SERVERS": servers.bootstrap_servers,
             "ODDSLOG_DATABASE_URL": database_url,
             "ODDSLOG_TOPIC": topic,
@@ -224,6 +235,31 @@ async def test_killed_in_the_sweep(
     # The run of a day ago stays, that of a year ago is forgotten.
     runs = await rows(seeded, "SELECT DISTINCT run_id FROM oddslog_run_batches WHERE run_id > 0")
     assert [row.run_id for row in runs] == [1]
+
+
+@pytest.mark.parametrize("kill_point", LETTER_POINTS)
+async def test_killed_while_letters_are_published(
+    servers: Servers,
+    kafka: KafkaConnection,
+    new_name: str,
+    seed: Seed,
+    seeded: AsyncEngine,
+    start_sink: Start,
+    kill_point: str,
+) -> None:
+    """Each dead letter is in its topic, again where the mark was lost, and then marked."""
+    await create_topic(kafka, new_name, partitions=1)
+    url = url_of(servers, str(seeded.url.database))
+    victim = start_sink(url, seed.topic, kill_point=kill_point, letter_topic=new_name)
+    await asyncio.to_thread(victim.wait_killed)
+    again = start_sink(url, seed.topic, letter_topic=new_name)
+    assert await asyncio.to_thread(again.wait_end) == 0, again.tail()
+    dead = {x.id for x in await letters(seeded) if x.status == "dead"}
+    assert len(dead) == 4
+    sent = [int(dict(x.headers)["oddslog-dlq-id"]) for x in await records_of(kafka, new_name)]
+    assert sorted(sent) == sorted([*dead] * (2 if "before" in kill_point else 1))
+    marked = "SELECT id FROM oddslog_dead_letters WHERE published_at IS NOT NULL"
+    assert {row.id for row in await rows(seeded, marked)} == dead
 
 
 @pytest.mark.parametrize("kill_point", PLACING_POINTS)

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from typing import Any
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, RecordsToDelete
@@ -17,6 +18,7 @@ __all__ = [
     "make_anew",
     "produce",
     "produce_in_transaction",
+    "records_of",
 ]
 
 
@@ -51,6 +53,25 @@ async def produce(
             await one
     finally:
         await producer.stop()
+
+
+async def records_of(kafka: KafkaConnection, topic: str) -> list[Any]:
+    """Every record up to the topic's end of now, partition by partition."""
+    described = await describe_topic(kafka, topic)
+    assert described is not None, topic
+    partitions = [TopicPartition(topic, number) for number in range(described.partitions)]
+    consumer = AIOKafkaConsumer(**kafka.client_options(), auto_offset_reset="earliest")
+    await consumer.start()
+    try:
+        ends = await consumer.end_offsets(partitions)
+        consumer.assign(partitions)
+        found: dict[TopicPartition, list[Any]] = {partition: [] for partition in partitions}
+        while any([await consumer.position(part) < ends[part] for part in partitions]):
+            for part, records in (await consumer.getmany(timeout_ms=100)).items():
+                found[part] += records
+    finally:
+        await consumer.stop()
+    return [record for records in found.values() for record in records]
 
 
 async def produce_in_transaction(

@@ -66,6 +66,12 @@ class SinkProcess:
         self._close()
         assert code == -signal.SIGKILL, f"ended with {code}: {self.tail()}"
 
+    def wait_end(self) -> int:
+        """Wait until it has ended by itself; returns its exit code."""
+        code = self.process.wait(BUDGET_SECONDS)
+        self._close()
+        return code
+
     def kill(self) -> None:
         """End it at once."""
         self.process.kill()

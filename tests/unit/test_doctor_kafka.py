@@ -1,12 +1,18 @@
 """What the doctor makes of Kafka, its topic and the group: one finding each."""
 
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 
 from oddslog.deploy.doctor.finding import Finding, Level, exit_code
 from oddslog.deploy.doctor.judge_kafka import judge_broker_clock, judge_kafka
-from oddslog.deploy.doctor.kafka import KafkaFacts, PartitionFacts, RecordFacts
+from oddslog.deploy.doctor.kafka import (
+    KafkaFacts,
+    LetterTopicFacts,
+    PartitionFacts,
+    RecordFacts,
+)
 from oddslog.deploy.log_look import GroupState, Member
 from oddslog.sink.topics import TopicDescription
 from tests.support.facts import (
@@ -22,10 +28,51 @@ def kafka_findings(facts: KafkaFacts) -> list[Finding]:
     return judge_kafka(facts, "odds.writes", 45.0)
 
 
+def with_letters(changes: dict[str, str] | None, *, in_sync: int = 3) -> KafkaFacts:
+    """A dead-letter topic made as the log, but for what changes; None: it is not there."""
+    facts = kafka_facts()
+    assert facts.topic is not None
+    described = None
+    if changes is not None:
+        configs = {**facts.topic.configs, **changes}
+        described = replace(facts.topic, topic="dead", configs=configs)
+    partitions = [PartitionFacts(0, 1, 3, in_sync)]
+    return kafka_facts(letters=LetterTopicFacts("dead", described, partitions))
+
+
+def test_a_dead_letter_topic_that_is_well() -> None:
+    """Nothing to do."""
+    findings = {one.check: one for one in kafka_findings(with_letters({}))}
+    assert findings["dead-letter topic"].level is Level.OK
+    assert "dead-letter topic" not in {one.check for one in kafka_findings(kafka_facts())}
+
+
 @pytest.mark.parametrize(
     ("facts", "level", "check", "says", "do"),
     [
         (kafka_facts(topic=None), "fail", "topic", "is not there", "oddslog topics --create"),
+        (with_letters(None), "warn", "dead-letter topic", "dead is not there", "topics --create"),
+        (
+            with_letters({"cleanup.policy": "compact"}),
+            "warn",
+            "dead-letter topic",
+            "dead has cleanup.policy=compact",
+            "Set it to delete",
+        ),
+        (
+            with_letters({"max.message.bytes": "1048576"}),
+            "warn",
+            "dead-letter topic",
+            "dead takes 1.0 MiB a record, the log 10.0 MiB",
+            "Set max.message.bytes to 10485760",
+        ),
+        (
+            with_letters({}, in_sync=1),
+            "warn",
+            "dead-letter topic",
+            "partitions 0 have fewer than min.insync.replicas=2 in sync and take no records",
+            "Look at the brokers",
+        ),
         (
             kafka_facts(versions={0: (0, 5), 1: (0, 8), 11: (0, 5), 22: (0, 1)}),
             "fail",

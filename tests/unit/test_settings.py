@@ -177,6 +177,13 @@ def test_sasl_needs_its_user_and_password(monkeypatch: pytest.MonkeyPatch) -> No
     assert "hush" not in repr(kafka)
 
 
+def test_dead_letters_do_not_go_into_the_log(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each would come again as a record, and be a dead letter again."""
+    monkeypatch.setenv("ODDSLOG_DEAD_LETTER_TOPIC", "odds.writes")
+    with pytest.raises(ConfigurationError, match=r"DEAD_LETTER_TOPIC is the log's own topic.*"):
+        read_configuration()
+
+
 @pytest.mark.parametrize(
     ("name", "hint"),
     [
