@@ -56,7 +56,8 @@ def _run(arguments: list[str]) -> int:
 
         return run(arguments)
     except OddslogError as error:
-        return _fail(str(error), error.exit_code)
+        notes = getattr(error, "__notes__", ())
+        return _fail(". ".join([str(error), *notes]), error.exit_code)
     except OSError:
         raise
     except Exception as error:

@@ -67,6 +67,13 @@ def explain(letter: Facts) -> Explanation:
 
 def _of_status(letter: Facts) -> Explanation | None:
     by = f" ({letter.handled})" if letter.handled else ""
+    if letter.status == "written" and letter.reason != "missing_parent":
+        return Explanation(
+            "It is written by now.",
+            "A replay came to its record again, and it could be written: what stood in its way"
+            " was mended.",
+            ("nothing is to be done",),
+        )
     if letter.status == "written":
         return Explanation(
             "The sink has written it by now.",

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import structlog
 
+from ..schemas.errors import OddslogError
 from ..sink.ledger import LogIdentity
 from ..sink.log_reader import open_log_reader
 from ..sink.opening import check_database
@@ -78,8 +79,12 @@ async def run_replay(
             stopper.replay = replay
             try:
                 await _run(replay, out)
-            finally:
-                _tell_how_to_go_on(out, request, replay.state, resume_command)
+            except OddslogError as error:
+                for words in _how_to_go_on(request, replay.state, resume_command):
+                    error.add_note(words)
+                raise
+            for words in _how_to_go_on(request, replay.state, resume_command):
+                out.note(f"Interrupted. {words}", style="bold")
             return ReplayRun(
                 replay.state,
                 time.perf_counter() - started,
@@ -160,15 +165,15 @@ def _tell(
     )
 
 
-def _tell_how_to_go_on(
-    out: Out, request: ReplayRequest, state: ReplayState, resume_command: Callable[[str], str]
-) -> None:
+def _how_to_go_on(
+    request: ReplayRequest, state: ReplayState, resume_command: Callable[[str], str]
+) -> list[str]:
+    """In one line, where there is more to do."""
     if request.dry_run or state.finished:
-        return
+        return []
     command = resume_command(state.replay_id)
-    out.note(f"Interrupted; what is written stays. To go on with it: {command}", style="bold")
-    if _MASK in command:
-        out.note(f"(with the database's password in place of {_MASK})")
+    masked = f" (with the database's password in place of {_MASK})" if _MASK in command else ""
+    return [f"What is written stays. To go on with it: {command}{masked}"]
 
 
 class _Stopper:

@@ -29,6 +29,10 @@ def run(arguments: Sequence[str]) -> int:
         code = command.main(list(arguments), prog_name="oddslog", standalone_mode=False)
     except KeyboardInterrupt:
         return signals.exit_code()
+    except SystemExit as error:
+        if isinstance(error.__context__, BrokenPipeError):  # typer makes code 1 of it
+            raise BrokenPipeError from None
+        raise
     except typer.Abort:
         raise ConfigurationError("nothing was done") from None
     except _UsageError as error:

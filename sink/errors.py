@@ -51,13 +51,12 @@ class TooMuchPoisonError(ProtectionError):
     """
 
     def __init__(
-        self, cause: str, count: int, poisoned: int, judged: int, *, command: str = "sink"
+        self, cause: str, count: int, poisoned: int, judged: int, *, command: str = "oddslog sink"
     ) -> None:
         super().__init__(
             f"{poisoned} of the last {judged} snapshots and records cannot be written, {count} of"
             f" them for one cause: {cause}. When so many fail, look at the tables and the scraper"
-            " first. To keep such as dead letters and go on: oddslog"
-            f" {command} --accept-poison {cause}"
+            f" first. To keep such as dead letters and go on: {command} --accept-poison {cause}"
         )
         self.cause = cause
 

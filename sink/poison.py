@@ -42,10 +42,10 @@ class PoisonWindow:
     Args:
         accepted: causes that the operator goes on with; one stands for all that
             begin with it (`poison` for `poison/22P02/markets.outcomes`).
-        command: whose `--accept-poison` an error names.
+        command: that an error says to start, with `--accept-poison` behind it.
     """
 
-    def __init__(self, accepted: Collection[str] = (), *, command: str = "sink") -> None:
+    def __init__(self, accepted: Collection[str] = (), *, command: str = "oddslog sink") -> None:
         self._command = command
         self._accepted = tuple(accepted)
         self._polls: deque[PoisonTally] = deque()

@@ -54,7 +54,7 @@ class Replay:
         self._target = target
         self._reader = reader
         self._options = options
-        self._window = PoisonWindow(options.accept_poison, command="replay")
+        self._window = PoisonWindow(options.accept_poison, command="the same with")
         self._stopping = asyncio.Event()
         self.state = state
         self.retries = 0

@@ -40,7 +40,8 @@ class ReplayCounts:
     `confirmations` are all by natural key, `confirmed_ids` those by plain id that
     found a row and `missing_ids` that did not; `unstable_ids` could not be trusted;
     `filtered` are writes (and undecodable records) that nobody asked for.
-    `known_letters` of the dead letters were there before. `waiting_keys` are the
+    `known_letters` of the dead letters were there before; `settled_letters` are letters of
+    before whose writes are in the tables now. `waiting_keys` are the
     keys whose confirmation waits for a snapshot.
     """
 
@@ -53,6 +54,7 @@ class ReplayCounts:
     filtered: int = 0
     dead_letters: Counter[str] = field(default_factory=Counter)
     known_letters: int = 0
+    settled_letters: int = 0
     waiting_keys: int = 0
 
     def add(self, other: "ReplayCounts") -> None:
@@ -74,7 +76,8 @@ class ReplayCounts:
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> "ReplayCounts":
         """What `to_json` made."""
-        numbers = {name: value[name] for name in _NUMBERS}
+        # A replay that an older version began has not counted everything.
+        numbers = {name: value.get(name, 0) for name in _NUMBERS}
         kinds = {Kind(name): KindCounts(**counts) for name, counts in value["kinds"].items()}
         return cls(**numbers, kinds=kinds, dead_letters=Counter(value["dead_letters"]))
 
@@ -87,6 +90,7 @@ _NUMBERS = (
     "unstable_ids",
     "filtered",
     "known_letters",
+    "settled_letters",
     "waiting_keys",
 )
 

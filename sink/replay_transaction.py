@@ -5,8 +5,8 @@ READ COMMITTED, in the sink's order, so that the two do not deadlock:
 1. lock the replay's own state; nobody but another owner of it waits for that
 2. (dry run) put in the keys that earlier polls would have inserted by now
 3. fold, snapshots and their markets, confirmations: `write_items`
-4. dead letters, what becomes of those that were sent again, and what has arrived of scrape
-   runs
+4. dead letters, what becomes of those that were sent again or can be written now, and what
+   has arrived of scrape runs
 5. with the last rows of a replay that adopts: the ledger
 6. the state; commit, or (dry run) roll everything back
 """
@@ -15,7 +15,6 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
-from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from ..schemas.kill_points import reached
@@ -31,6 +30,7 @@ from .positions import Gap
 from .redrive_rules import Attempt
 from .redriven import settle_redriven, split_redriven
 from .replay_filters import count
+from .replay_letters import known_sources, settle_written, written_sources
 from .replay_progress import ReplayCounts, ReplayState
 from .replay_scratch import Scratch
 from .replay_store import lock_state, save_state
@@ -40,14 +40,6 @@ from .write import Written, write_items
 
 __all__ = ["Adoption", "ReplayTarget", "write_replayed"]
 
-# Letters of these sources that are there already: this time only counts an attempt.
-_KNOWN_LETTERS = text(
-    "SELECT count(*) FROM oddslog_dead_letters AS d JOIN unnest(CAST(:partitions AS int[]),"
-    " CAST(:offsets AS bigint[]), CAST(:items AS int[])) AS u(partition, log_offset, item)"
-    " ON d.log_partition = u.partition AND d.log_offset = u.log_offset AND d.item = u.item"
-    # Without headers: made of a record that was sent again, before its own was read.
-    " WHERE d.log_id = :log_id AND d.headers IS NOT NULL"
-)
 _NEVER = 2**63 - 1
 
 
@@ -100,8 +92,7 @@ async def write_replayed(
                 stored = await lock_state(connection, state)
                 if stored.step > state.step:  # our own COMMIT, whose reply was lost
                     return stored, PoisonTally()
-            written, letters, following = await _write(connection, target, state, parts)
-            tally = poison_tally(written, letters)
+            written, tally, following = await _write(connection, target, state, parts)
             judge(tally)
             if target.dry_run:
                 await transaction.rollback()
@@ -125,7 +116,7 @@ async def _write(
     target: ReplayTarget,
     state: ReplayState,
     parts: Sequence[PartitionPart],
-) -> tuple[Written, list[DeadLetter], ReplayState]:
+) -> tuple[Written, PoisonTally, ReplayState]:
     records = [record for part in parts for record in part.records]
     found = items_of(records)
     items = state.where.select(found)
@@ -143,16 +134,25 @@ async def _write(
     letters = [letter_for_record(record) for record in kept] + written.letters
     _count(counts, items, written, letters)
     letters, redrives = split_redriven(whole, letters)
-    counts.known_letters = await _known_letters(connection, state.log_id, letters)
+    known = await known_sources(connection, state.log_id, letters)
+    counts.known_letters = len(known)
     await insert_dead_letters(connection, state.log_id, letters)
     own: list[DeadLetter] = []
     if redrives:
         ends = await _applied(connection, state, parts, redrives)
         own = await settle_redriven(connection, state.log_id, redrives, ends)
+    done = written_sources(whole, items, written, letters)
+    counts.settled_letters = await settle_written(connection, state.log_id, done)
     await write_arrivals(connection, arrivals_of(whole))
     totals = part_totals(parts, written, letters + own)
     following = state.after(parts, counts, {p: asdict(added) for p, added in totals.items()})
-    return written, letters, following
+    # What is a dead letter already was judged when it became one.
+    new = [
+        letter
+        for letter in letters
+        if (letter.record.partition, letter.record.offset, letter.item) not in known
+    ]
+    return written, poison_tally(written, new), following
 
 
 async def _applied(
@@ -214,23 +214,6 @@ async def _put_in_earlier(
                 "log_offsets": nothing,
             },
         )
-
-
-async def _known_letters(
-    connection: AsyncConnection, log_id: int, letters: Sequence[DeadLetter]
-) -> int:
-    if not letters:
-        return 0
-    found = await connection.execute(
-        _KNOWN_LETTERS,
-        {
-            "log_id": log_id,
-            "partitions": [letter.record.partition for letter in letters],
-            "offsets": [letter.record.offset for letter in letters],
-            "items": [letter.item for letter in letters],
-        },
-    )
-    return int(found.scalar_one())
 
 
 def _count(

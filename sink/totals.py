@@ -7,6 +7,7 @@ from typing import Any
 import structlog
 
 from .classify import sqlstate_of
+from .dead_letters import MISSING_PARENT
 from .observed import Observed
 from .poller import Poll
 from .transaction import PollResult
@@ -112,5 +113,8 @@ def log_poll(result: PollResult, seconds: float) -> None:
         log.warning("unstable_id", count=result.unstable_ids)
     if result.redriven:
         log.info("redriven_read", count=result.redriven)
-    if result.dead_letters:
-        log.warning("dead_letters_written", count=result.dead_letters)
+    waiting = sum(n for (reason, _), n in result.letters.items() if reason == MISSING_PARENT)
+    if waiting:
+        log.info("letters_waiting", count=waiting)
+    if result.dead_letters > waiting:
+        log.warning("dead_letters_written", count=result.dead_letters - waiting)

@@ -2,6 +2,7 @@
 # ruff: noqa: PLC0415 - loaded when the command runs
 
 import json
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -99,7 +100,8 @@ def show(
         run.out.note(f"{len(original or b''):,} original bytes are in {raw}")
     if save is not None:
         _write_new(save, json.dumps(described, indent=2, ensure_ascii=False).encode() + b"\n")
-        run.out.note(f"the letter is in {save}; send it with: dlq redrive {letter_id} --edit FILE")
+        command = shlex.join(["oddslog", "dlq", "redrive", str(letter_id), "--edit", str(save)])
+        run.out.note(f"the letter is in {save}; mend it there, then: {command}")
     if not run.out.as_json:
         _show_letter(run, described)
     run.out.result(described)

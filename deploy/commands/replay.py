@@ -278,6 +278,7 @@ def _say(run: Run, request: "ReplayRequest", ended: "ReplayRun") -> None:
         ("dead letters", letters),
         *((f"  {reason}", number) for reason, number in sorted(counts.dead_letters.items())),
         ("  of them known before", counts.known_letters),
+        ("older dead letters that are written now", counts.settled_letters),
     ]
     always = ("records", "confirmations", "dead letters")
     shown = [(name, value) for name, value in facts if value or name in always]
@@ -324,6 +325,7 @@ def _as_json(request: "ReplayRequest", ended: "ReplayRun") -> dict[str, Any]:
         "filtered": counts.filtered,
         "dead_letters": dict(counts.dead_letters),
         "known_letters": counts.known_letters,
+        "settled_letters": counts.settled_letters,
         "partitions": {
             str(partition): {
                 "from_offset": span.start,

@@ -113,6 +113,17 @@ async def test_watch_outlives_each_server(command: Command, servers: Servers) ->
             assert said == b""
 
 
+async def test_watch_ends_quietly_with_who_reads_it(command: Command) -> None:
+    """As in `status --watch | head -n 1`: no word, and the code of SIGPIPE."""
+    async with watching(command) as watch:
+        await watch.until(errors=[])
+        watch.process._transport.get_pipe_transport(1).close()  # type: ignore[attr-defined]
+        async with asyncio.timeout(TIMEOUT_SECONDS):
+            assert await watch.process.wait() == 128 + signal.SIGPIPE
+            assert watch.process.stderr is not None
+            assert await watch.process.stderr.read() == b""
+
+
 async def test_watch_on_a_terminal_ends_with_its_last_picture(command: Command) -> None:
     """On 80 columns; Ctrl-C is exit code 0, without a traceback."""
     ours, theirs = pty.openpty()

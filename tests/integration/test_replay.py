@@ -210,3 +210,45 @@ async def test_what_was_sent_again(
     again = await replay_into(empty_engine, kafka, topic)
     assert again.counts.kinds[Kind.BETPAWA].inserted == 0
     assert await content(empty_engine) == await content(engine)
+
+
+async def test_letters_that_were_accepted_stop_no_replay_and_are_settled_when_written(
+    command: Command,
+    kafka: KafkaConnection,
+    topic: str,
+    run_sink: RunSink,
+    engine: AsyncEngine,
+    empty_url: str,
+) -> None:
+    """Known poison was judged before; where it is new, one line says what to do and how to go on.
+
+    When the table is mended, a replay writes them, and they are dead no more.
+    """
+    wide = with_market(record(), betpawa_market_name="x" * 300)
+    await produce(kafka, topic, [good(1), *(holding(wide, event_id=n) for n in range(2, 152))])
+    await produce(kafka, topic, [b"broken"], partition=1)
+    await run_sink(accept_poison=("poison",))
+    again = (await replay_into(engine, kafka, topic)).counts
+    assert (again.dead_letters["poison"], again.known_letters) == (150, 151)
+    assert again.settled_letters == 0
+
+    stopped = await asyncio.to_thread(command, "replay", "--database", empty_url)
+    assert stopped.code == 4
+    *_, last = stopped.err.splitlines()
+    assert last.startswith("oddslog: 151 of the last 152 snapshots and records")
+    assert "the same with --accept-poison poison/markets.betpawa_market_name. What is" in last
+    assert "To go on with it: oddslog replay --resume" in last
+    assert "Interrupted" not in stopped.err
+
+    async with engine.begin() as connection:
+        await connection.exec_driver_sql(
+            "ALTER TABLE market_odds ALTER betpawa_market_name TYPE varchar(300)"
+        )
+    tried = (await replay_into(engine, kafka, topic, dry_run=True)).counts
+    assert {letter.status for letter in await letters(engine)} == {"dead"}
+    done = (await replay_into(engine, kafka, topic)).counts
+    assert tried == done
+    assert (done.kinds[Kind.BETPAWA].inserted, done.settled_letters) == (150, 150)
+    left = {letter.reason: letter.status for letter in await letters(engine)}
+    assert left == {"poison": "written", "undecodable": "dead"}
+    assert (await replay_into(engine, kafka, topic)).counts.settled_letters == 0

@@ -143,6 +143,7 @@ ADAPTERS: dict[str, set[str]] = {
         "sink.looking",
         "sink.redriven",
         "sink.rehearsal",
+        "sink.replay_letters",
         "sink.replay_opening",
         "sink.replay_store",
         "sink.replay_transaction",
