@@ -208,7 +208,7 @@ class Settings(BaseSettings):
         description="How long a snapshot whose event, bookmaker or run is not in the database yet"
         " waits for it before it counts as dead. Only time without a backlog counts.",
     )
-    dead_letter_topic: Annotated[str, AfterValidator(_check_topic)] | None = Field(
+    dead_letter_topic: Annotated[str, AfterValidator(_check_name)] | None = Field(
         None,
         description="A topic for copies of dead letters, made by `oddslog topics --create`: the"
         " sink sends there each letter that is dead, at least once, after its transaction. Not"
