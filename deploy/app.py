@@ -15,6 +15,7 @@ from .commands import (
     migrate,
     replay,
     runs,
+    schema,
     sink,
     spool,
     stack,
@@ -75,5 +76,6 @@ app.command("runs", rich_help_panel=_LOOK)(runs.runs)
 app.command("doctor", rich_help_panel=_LOOK)(doctor.doctor)
 app.add_typer(ledger.app, name="ledger", rich_help_panel=_LOOK)
 app.add_typer(dlq.app, name="dlq", rich_help_panel=_LOOK)
+app.add_typer(schema.app, name="schema", rich_help_panel=_LOOK)
 app.add_typer(spool.app, name="spool", rich_help_panel=_LOOK)
 app.command("config", rich_help_panel=_LOOK)(config.config)

@@ -39,6 +39,8 @@ class Belongings:
             "group": self.name,
             "database_schema": "public",
             "dead_letter_topic": None,
+            # Nothing is left behind in a registry that we did not make.
+            "schema_registry_url": None,
         }
         if servers.kind != "env":
             changes["security_protocol"] = "PLAINTEXT"

@@ -15,7 +15,7 @@ from .settings import PREFIX, Settings, variable
 
 __all__ = ["SECRETS", "Configuration", "read_configuration"]
 
-SECRETS = ("database_url", "sasl_password", "ssl_keyfile_password")
+SECRETS = ("database_url", "sasl_password", "ssl_keyfile_password", "schema_registry_url")
 _FILE = "_FILE"
 # Variables that are read elsewhere: by the entry point, and by tests (a kill point).
 _OTHER_VARIABLES = ("ODDSLOG_DEBUG", "ODDSLOG_KILL_POINT")

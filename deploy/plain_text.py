@@ -22,6 +22,11 @@ def warn_of_plain_text(settings: Settings) -> None:
     if hosts:
         do = f"set {variable('security_protocol')}=SASL_SSL"
         log.warning("password_in_plain_text", server="Kafka", hosts=hosts, do=do)
+    registry = settings.kafka().registry()
+    if registry is not None and registry.plain_text_hosts:
+        do = f"use https:// in {variable('schema_registry_url')}"
+        hosts = registry.plain_text_hosts
+        log.warning("password_in_plain_text", server="schema registry", hosts=hosts, do=do)
     url = settings.database_url
     hosts = plain_text_database_hosts(url.get_secret_value()) if url else []
     if hosts:

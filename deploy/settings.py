@@ -64,6 +64,12 @@ def _check_database_url(value: SecretStr) -> SecretStr:
     return SecretStr(re.sub(r"^postgres://", "postgresql://", url))
 
 
+def _check_registry_url(value: SecretStr) -> SecretStr:
+    if not re.match(r"https?://[^/]", value.get_secret_value()):
+        raise ValueError("must look like https://user:password@host:8081")
+    return value
+
+
 def _check_http_address(value: str) -> str:
     if value == HTTP_OFF:
         return value
@@ -137,6 +143,18 @@ class Settings(BaseSettings):
     )
     ssl_keyfile_password: SecretStr | None = Field(
         None, description="The password of that key. Secret."
+    )
+    schema_registry_url: Annotated[SecretStr, AfterValidator(_check_registry_url)] | None = Field(
+        None,
+        description="A schema registry that speaks Confluent's protocol, as"
+        " https://user:password@host:8081 (Apicurio's with /apis/ccompat/v7): schemas are"
+        " registered under `<topic>-value`, and records carry their id. Not set: records carry the"
+        " schema's fingerprint, and no registry is needed. Secret.",
+    )
+    schema_registry_cafile: str | None = Field(
+        None,
+        description="File of the authorities that the registry's certificate is checked against;"
+        " not set: the system's.",
     )
     queue_maxsize: int = Field(
         50,
@@ -275,6 +293,8 @@ class Settings(BaseSettings):
             ssl_certfile=self.ssl_certfile,
             ssl_keyfile=self.ssl_keyfile,
             ssl_keyfile_password=_revealed(self.ssl_keyfile_password),
+            schema_registry_url=_revealed(self.schema_registry_url),
+            schema_registry_cafile=self.schema_registry_cafile,
         )
 
     def http_endpoint(self) -> tuple[str, int] | None:

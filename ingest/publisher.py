@@ -14,6 +14,7 @@ from ..schemas.kafka_access import access_denied
 from ..schemas.kill_points import reached
 from .fragments import Fragment
 from .producer import Generation, ProducerSettings
+from .registry_frames import RegistryFrames, plain_frame
 from .say import say
 from .topic_check import ASSUMED_MAX_MESSAGE_BYTES, TopicFacts, record_limit, topic_facts
 
@@ -85,6 +86,8 @@ class Publisher:
         self._generation: Generation | None = None
         # Ended producers on their way out; `stop` waits for them.
         self._endings: set[asyncio.Task[None]] = set()
+        registry = connection.registry()
+        self._frames = None if registry is None else RegistryFrames(registry, topic)
 
     @property
     def limit_bytes(self) -> int:
@@ -93,14 +96,14 @@ class Publisher:
         return record_limit(ASSUMED_MAX_MESSAGE_BYTES if facts is None else facts.max_message_bytes)
 
     async def start(self) -> None:
-        """Look at the topic, for at most some seconds. Sends nothing.
+        """Look at the topic and the schema registry, for at most some seconds. Sends nothing.
 
-        Brokers that are away are logged, not raised: the topic is looked at before
-        the first record is sent.
+        Servers that are away are logged, not raised: both are looked at before the
+        first record is sent.
 
         Raises:
-            ConfigurationError: the topic is missing or compacted, or the settings
-                are wrong.
+            ConfigurationError: the topic is missing or compacted, the settings are
+                wrong, or the registry refuses our schema.
         """
         try:
             async with self._lock, asyncio.timeout(START_SECONDS):
@@ -109,6 +112,11 @@ class Publisher:
             self.away = True
             reason = str(error) or f"no answer in {START_SECONDS:g} s"
             say("warning", "kafka_unreachable", topic=self._topic, reason=reason)
+        try:
+            if self._frames is not None:
+                await self._frames.prepare()
+        except UnreachableError as error:
+            say("warning", "schema_registry_unreachable", topic=self._topic, reason=str(error))
 
     async def stop(self) -> None:
         """End the producer; bounded in time, and harmless a second time.
@@ -129,8 +137,9 @@ class Publisher:
         cancelled at any await; what was acknowledged until then stays so.
 
         Raises:
-            UnreachableError: no broker answers.
-            ConfigurationError: the topic is missing or compacted, or a right is.
+            UnreachableError: no broker answers, or no schema registry where one is needed.
+            ConfigurationError: the topic is missing or compacted, or a right is; the
+                registry refuses our schema.
             DeliveryError: not all was acknowledged in time, or the brokers refused
                 one; the cause says why.
         """
@@ -167,9 +176,13 @@ class Publisher:
             if not self._facts_current:
                 await self._look_at_topic()
             await parcel.fit(self.limit_bytes)
+            fragments = unacknowledged(parcel.fragments)
+            if self._frames is not None:
+                await self._frames.prepare(fragments)
+            framed = plain_frame if self._frames is None else self._frames.framed
             try:
                 generation = await self._usable_generation()
-                await _send_all(generation, unacknowledged(parcel.fragments))
+                await _send_all(generation, fragments, framed)
             except BaseException:  # refused, timed out, cancelled: all end a generation
                 self._abandon()
                 raise
@@ -229,13 +242,15 @@ def unacknowledged(fragments: Sequence[Fragment]) -> list[Fragment]:
     return [part for part in fragments if not part.acknowledged]
 
 
-async def _send_all(generation: Generation, fragments: list[Fragment]) -> None:
+async def _send_all(
+    generation: Generation, fragments: list[Fragment], framed: Callable[[Fragment], Fragment]
+) -> None:
     """Send in order and wait until all are acknowledged; raises the first failure."""
     window = _Window()
     for fragment in fragments:
         await window.room_for(len(fragment.value))
         reached("ingest.before_send")
-        window.add(fragment, await generation.send(fragment))
+        window.add(fragment, await generation.send(framed(fragment)))
         reached("ingest.after_send")
     await window.empty()
 

@@ -1,9 +1,10 @@
-"""How to reach Kafka: the same for producer, consumer and admin client."""
+"""How to reach Kafka, and the schema registry beside it: the same for every client."""
 
 from dataclasses import dataclass, field
 from typing import Any
 
 from .errors import ConfigurationError
+from .registry import SchemaRegistry
 from .tls import TlsFiles, client_context, is_loopback
 
 __all__ = ["KafkaConnection"]
@@ -29,6 +30,8 @@ class KafkaConnection:
     ssl_certfile: str | None = None
     ssl_keyfile: str | None = None
     ssl_keyfile_password: str | None = field(default=None, repr=False)
+    schema_registry_url: str | None = field(default=None, repr=False)
+    schema_registry_cafile: str | None = None
 
     def __post_init__(self) -> None:
         if self.security_protocol not in _PROTOCOLS:
@@ -68,6 +71,15 @@ class KafkaConnection:
             )
             options["ssl_context"] = client_context("Kafka", files)
         return options
+
+    def registry(self) -> SchemaRegistry | None:
+        """The schema registry; None where there is none. Connects to nothing.
+
+        Raises:
+            ConfigurationError: its URL is none.
+        """
+        url = self.schema_registry_url
+        return None if url is None else SchemaRegistry(url, cafile=self.schema_registry_cafile)
 
     def plain_text_hosts(self) -> list[str]:
         """The other machines to which user and password go without TLS; none is fine."""

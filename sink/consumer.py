@@ -25,6 +25,7 @@ from ..schemas.connection import KafkaConnection
 from ..schemas.errors import ProtectionError, UnreachableError
 from ..schemas.kafka_access import access_denied, why_unreachable
 from .positions import LogRange
+from .registry import registry_schemas
 
 __all__ = [
     "REBALANCE_TIMEOUT_SECONDS",
@@ -32,6 +33,7 @@ __all__ = [
     "LogReadError",
     "OutOfRangeError",
     "RebalanceListener",
+    "RegistryAwayError",
 ]
 
 log = structlog.get_logger("oddslog.sink")
@@ -51,6 +53,14 @@ class LogReadError(Exception):
     def __init__(self, error: BaseException) -> None:
         super().__init__(type(error).__name__)
         self.retriable = isinstance(error, TimeoutError) or bool(getattr(error, "retriable", False))
+
+
+class RegistryAwayError(LogReadError):
+    """The schema registry does not say what records are; they are read again."""
+
+    def __init__(self, error: UnreachableError) -> None:
+        Exception.__init__(self, str(error))
+        self.retriable = True
 
 
 class OutOfRangeError(Exception):
@@ -98,6 +108,7 @@ class LogConsumer:
     ) -> None:
         self._topic = topic
         self._connection = connection
+        self._schemas = registry_schemas(connection)
         self._connections: set[Any] = set()
         session_ms = int(session_timeout_seconds * 1000)
         self._consumer = AIOKafkaConsumer(
@@ -159,10 +170,13 @@ class LogConsumer:
     async def poll(self, *, max_records: int, timeout_ms: int) -> dict[int, list[ConsumerRecord]]:
         """Records by partition. Must not be cancelled; waits for a rebalance to end.
 
+        What the schema registry says of them is known then, where there is one.
+
         Raises:
             OutOfRangeError: for the partitions to be placed anew.
             LogReadError: after which every partition is to be placed anew.
             ProtectionError: a record that the client cannot parse.
+            ConfigurationError: the schema registry refuses us.
         """
         try:
             polled = await self._consumer.getmany(timeout_ms=timeout_ms, max_records=max_records)
@@ -177,7 +191,17 @@ class LogConsumer:
                 f"topic {self._topic}: a record behind the ledger cannot be parsed by the Kafka"
                 f" client ({type(error).__name__}); see where with: oddslog status"
             ) from error
+        if self._schemas is not None:
+            try:
+                await self._schemas.learn(one.value for part in polled.values() for one in part)
+            except UnreachableError as error:
+                raise RegistryAwayError(error) from error
         return {tp.partition: records for tp, records in polled.items()}
+
+    @property
+    def known_schemas(self) -> Mapping[int, bytes | str] | None:
+        """The schema registry's ids in what was polled; None where there is no registry."""
+        return None if self._schemas is None else self._schemas.known
 
     def lost_connection(self) -> bool:
         """Whether a connection to a broker has ended since the last call."""

@@ -1,13 +1,14 @@
 """What a poll is made of: records of the log, and the writes inside them. Pure."""
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import NamedTuple
 
 from ..schemas.codec import ConfirmationRecord, EventWrites, SnapshotRecord
-from ..schemas.errors import DecodeError
+from ..schemas.errors import DecodeError, UnknownSchemaError
+from ..schemas.framing import registry_id, single_object_framed
 from ..schemas.wire import HEADER_CRC32, Kind
 from .packed_fragment import decode_packed
 from .positions import LastApplied
@@ -116,8 +117,14 @@ def record_crc32(key: bytes | None, value: bytes | None) -> int:
     return zlib.crc32(value or b"", zlib.crc32(key or b""))
 
 
-def decode_record(record: LogRecord) -> None:
-    """Decode the value into `fragment`, or say in `error` why it cannot be."""
+def decode_record(record: LogRecord, known: Mapping[int, bytes | str] | None = None) -> None:
+    """Decode the value into `fragment`, or say in `error` why it cannot be.
+
+    Args:
+        record: gets either.
+        known: the schema registry's ids in it: a fingerprint, or why there is none.
+            None: there is no registry.
+    """
     if record.value is None:
         record.error = "has no value"
         return
@@ -126,9 +133,19 @@ def decode_record(record: LogRecord) -> None:
             record.error = f"its bytes are not those that were sent: CRC-32 is not {said!r}"
             return
     try:
-        record.fragment = decode_packed(record.value)
+        record.fragment = decode_packed(_without_registry(record.value, known))
     except DecodeError as error:
         record.error = str(error)
+
+
+def _without_registry(value: bytes, known: Mapping[int, bytes | str] | None) -> bytes:
+    schema_id = registry_id(value)
+    if schema_id is None or known is None:
+        return value
+    found = known[schema_id]
+    if isinstance(found, str):
+        raise UnknownSchemaError(found, 1)
+    return single_object_framed(value, found)
 
 
 def items_of(records: Sequence[LogRecord]) -> Items:

@@ -23,6 +23,7 @@ from .errors import GapError
 from .items import LogRecord, PartitionPart, decode_record, record_crc32
 from .poller import log_record
 from .positions import LastApplied, LogRange
+from .registry import registry_schemas
 
 __all__ = ["LogReader", "open_log_reader"]
 
@@ -96,6 +97,7 @@ class LogReader:
     def __init__(self, consumer: Any, connection: KafkaConnection, topic: str) -> None:
         self._consumer = consumer
         self._connection = connection
+        self._schemas = registry_schemas(connection)
         self._topic = topic
 
     async def ranges(self, partitions: Iterable[int]) -> dict[int, LogRange]:
@@ -145,7 +147,7 @@ class LogReader:
 
         Raises:
             GapError: the log no longer holds a part of a span.
-            UnreachableError: nothing came for a minute.
+            UnreachableError: nothing came for a minute, or the schema registry is away.
             ProtectionError: a record that the client cannot parse.
         """
         open_spans = {
@@ -171,8 +173,9 @@ class LogReader:
         moved_at = time.monotonic()
         while open_spans and count < max_records and size_bytes < max_bytes:
             polled = await self._poll(min(_CHUNK_RECORDS, max_records - count))
+            known = None if self._schemas is None else self._schemas.known
             for number, records in polled.items():
-                taken = _take(open_spans.get(number), records)
+                taken = _take(open_spans.get(number), records, known)
                 count += len(taken)
                 size_bytes += sum(len(r.value or b"") + len(r.key or b"") for r in taken)
             moved = await self._move_on(open_spans)
@@ -225,6 +228,8 @@ class LogReader:
                 f"topic {self._topic}: a record cannot be parsed by the Kafka client"
                 f" ({type(error).__name__})"
             ) from error
+        if self._schemas is not None:
+            await self._schemas.learn(one.value for part in polled.values() for one in part)
         return {tp.partition: records for tp, records in polled.items()}
 
     def _told(self, error: BaseException) -> OddslogError:
@@ -235,7 +240,9 @@ class LogReader:
         return TopicPartition(self._topic, partition)
 
 
-def _take(span: _Span | None, records: Sequence[Any]) -> list[LogRecord]:
+def _take(
+    span: _Span | None, records: Sequence[Any], known: Mapping[int, bytes | str] | None
+) -> list[LogRecord]:
     """Decode what lies in the span."""
     if span is None:
         return []
@@ -243,7 +250,7 @@ def _take(span: _Span | None, records: Sequence[Any]) -> list[LogRecord]:
     for raw in records:
         if span.next_offset <= raw.offset < span.end:
             record = log_record(raw)
-            decode_record(record)
+            decode_record(record, known)
             taken.append(record)
             span.next_offset = raw.offset + 1
     span.records += taken

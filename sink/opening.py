@@ -19,6 +19,7 @@ from .ledger import LogIdentity
 from .migrate import check_migrated
 from .options import SinkOptions
 from .outbox import LetterTopic
+from .registry import check_registry
 from .service import Sink
 from .topics import TopicDescription, describe_topic, topic_problems, topic_warnings
 
@@ -55,12 +56,13 @@ async def open_sink(
         letters: where copies of dead letters go; None: nowhere.
 
     Raises:
-        UnreachableError: Kafka or PostgreSQL does not answer.
+        UnreachableError: Kafka, PostgreSQL or the schema registry does not answer.
         ConfigurationError: no such topic, or one that is no log; a database that
             is not migrated, or refuses the user.
     """
     limits = await check_database(engine)
     topic = await check_topic(source.connection, source.topic)
+    await check_registry(source.connection, source.topic)
     if topic.retention_ms > 0 and options.retention_seconds is None:
         options = replace(options, retention_seconds=topic.retention_ms / 1000)
     consumer = LogConsumer(

@@ -271,6 +271,7 @@ class Poller:
             return
         gathering.starts.setdefault(partition, partition.next_offset)
         taken = gathering.records.setdefault(partition, [])
+        known = self._consumer.known_schemas
         for raw in records:
             if partition.check is not None:
                 _check_last_applied(partition.number, partition.check, raw)
@@ -278,7 +279,7 @@ class Poller:
             if raw.offset < partition.next_offset:
                 continue
             record = log_record(raw)
-            decode_record(record)
+            decode_record(record, known)
             taken.append(record)
             partition.next_offset = raw.offset + 1
             gathering.count += 1

@@ -3,6 +3,7 @@
 
 from pydantic import SecretStr
 
+from ...schemas.registry import masked_registry_url
 from ..settings import Settings, variable
 from .common import Json, Run, begin
 
@@ -13,7 +14,8 @@ def config(as_json: Json = False) -> None:
     """Show the effective settings, secrets masked, with where each came from.
 
     Secrets can also be read from files: ODDSLOG_DATABASE_URL_FILE,
-    ODDSLOG_SASL_PASSWORD_FILE, ODDSLOG_SSL_KEYFILE_PASSWORD_FILE.
+    ODDSLOG_SASL_PASSWORD_FILE, ODDSLOG_SSL_KEYFILE_PASSWORD_FILE,
+    ODDSLOG_SCHEMA_REGISTRY_URL_FILE.
 
     Example: oddslog config --json
     """
@@ -39,6 +41,8 @@ def _shown(run: Run, field: str) -> object:
     value = getattr(run.settings, field)
     if not isinstance(value, SecretStr):
         return value
+    if field == "schema_registry_url":
+        return masked_registry_url(value.get_secret_value())
     if field != "database_url":
         return "***"
     from ..database import safe_url

@@ -1,8 +1,6 @@
 """`oddslog doctor`: is everything there that the sink needs?"""
 # ruff: noqa: PLC0415 - loaded when the command runs
 
-from dataclasses import asdict
-
 import typer
 
 from .common import BootstrapServers, Group, Json, Run, Schema, SpoolDir, Topic, begin
@@ -42,24 +40,9 @@ def doctor(
 
 
 async def _doctor(run: Run) -> int:
-    from ..doctor import Level, examine, exit_code
+    from ..doctor import examine
+    from .findings import show_findings
 
-    styles = {Level.OK: "", Level.WARN: "yellow", Level.FAIL: "red"}
     with run.out.busy("looking at everything"):
         findings = await examine(run.settings)
-    for finding in findings:
-        run.out.say(finding.line(), style=styles[finding.level])
-    failed = sum(finding.level is Level.FAIL for finding in findings)
-    warned = sum(finding.level is Level.WARN for finding in findings)
-    if failed or warned:
-        run.out.say(f"{failed} of {len(findings)} checks failed, {warned} warned", style="bold")
-    else:
-        run.out.say(f"All {len(findings)} checks are fine", style="bold")
-    run.out.result(
-        {
-            "failed": failed,
-            "warned": warned,
-            "findings": [asdict(finding) for finding in findings],
-        }
-    )
-    return exit_code(findings)
+    return show_findings(run, findings)

@@ -14,6 +14,7 @@ from .judge_database import judge_database
 from .judge_kafka import judge_broker_clock, judge_kafka
 from .judge_ledger import judge_ledger, known_as
 from .kafka import KafkaFacts, RecordFacts, ask_kafka, ask_records
+from .schemas import check_registry
 
 __all__ = ["examine"]
 
@@ -26,6 +27,8 @@ async def examine(settings: Settings) -> list[Finding]:
     if settings.spool_dir is not None:
         spool = await asyncio.to_thread(ask_spool, settings.spool_dir, settings.spool_bytes)
         findings.append(judge_spool(spool))
+    if settings.schema_registry_url is not None:
+        findings += await check_registry(settings)
     kafka, database = await asyncio.gather(
         _answer(
             ask_kafka(settings.kafka(), settings.topic, settings.group, settings.dead_letter_topic)

@@ -105,6 +105,7 @@ ADAPTERS: dict[str, set[str]] = {
         "ingest.spool_store",
         "sink.replay_scratch",
     },
+    "http.client": {"schemas.registry"},
     "asyncpg": {"sink.classify", "deploy.stack.probes"},
     "sqlalchemy": {
         "deploy.commands.migrate",

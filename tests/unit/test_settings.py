@@ -52,10 +52,11 @@ def test_the_first_source_wins(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_secrets_can_be_files(field: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """As orchestrators mount them, with a newline at the end."""
     path = tmp_path / "secret"
-    path.write_text(f"{URL}\n")
+    secret = "https://me:s3cret@host:8081" if field == "schema_registry_url" else URL
+    path.write_text(f"{secret}\n")
     monkeypatch.setenv(f"{variable(field)}_FILE", str(path))
     read = read_configuration()
-    assert getattr(read.settings, field).get_secret_value() == URL
+    assert getattr(read.settings, field).get_secret_value() == secret
     assert read.origins[field] == f"{variable(field)}_FILE ({path})"
 
 
