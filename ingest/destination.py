@@ -14,6 +14,7 @@ from ..schemas.records import WriteBatch
 from ..schemas.wire import Kind
 
 __all__ = [
+    "SPOOL_STATS",
     "Delivery",
     "Destination",
     "RejectedPart",
@@ -89,12 +90,16 @@ class Destination(Protocol):
         ...
 
 
+# What `stats` says of a spool.
+SPOOL_STATS = ("spool_fragments", "spool_bytes", "spool_max_bytes", "spool_rejected")
+
+
 @runtime_checkable
 class Spooling(Protocol):
     """A destination that may have a spool."""
 
     def stats(self) -> dict[str, int]:
-        """`spool_fragments`, `spool_bytes`, `spool_rejected`. Never blocks."""
+        """The numbers of SPOOL_STATS. Never blocks."""
         ...
 
 

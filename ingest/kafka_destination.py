@@ -10,7 +10,7 @@ from ..schemas.errors import ConfigurationError, DeliveryError
 from ..schemas.records import WriteBatch
 from ..schemas.version import VERSION
 from ..schemas.wire import DEFAULT_TOPIC
-from .destination import Delivery
+from .destination import SPOOL_STATS, Delivery
 from .fragments import EncodedBatch, encode_batch
 from .kafka_delivery import KafkaDelivery, SpooledDelivery
 from .publisher import Publisher
@@ -196,11 +196,12 @@ class KafkaDestination:
     def stats(self) -> dict[str, int]:
         """What the spool holds; zeros where there is none. Never blocks."""
         if self._spool is None:
-            return {"spool_fragments": 0, "spool_bytes": 0, "spool_rejected": 0}
+            return dict.fromkeys(SPOOL_STATS, 0)
         counts = self._spool.counts
         return {
             "spool_fragments": counts.fragments,
             "spool_bytes": counts.bytes,
+            "spool_max_bytes": self._spool.max_bytes,
             "spool_rejected": counts.rejected,
         }
 

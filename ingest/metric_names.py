@@ -115,6 +115,13 @@ SPOOL_FRAGMENTS = Metric(
 SPOOL_BYTES = Metric(
     "oddslog_ingest_spool_bytes", _GAUGE, "bytes", "What they take in the spool.", _QUEUE
 )
+SPOOL_BYTES_LIMIT = Metric(
+    "oddslog_ingest_spool_bytes_limit",
+    _GAUGE,
+    "bytes",
+    "So much of it may be there; then batches fail. 0 without a spool.",
+    _QUEUE,
+)
 SPOOL_REJECTED = Metric(
     "oddslog_ingest_spool_rejected_fragments",
     _GAUGE,

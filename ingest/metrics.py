@@ -39,6 +39,7 @@ _STATS = {
     names.DROPPED_IDS: "dropped_ids",
     names.SPOOL_FRAGMENTS: "spool_fragments",
     names.SPOOL_BYTES: "spool_bytes",
+    names.SPOOL_BYTES_LIMIT: "spool_max_bytes",
     names.SPOOL_REJECTED: "spool_rejected",
 }
 

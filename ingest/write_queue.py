@@ -14,7 +14,7 @@ from ..schemas.errors import ConfigurationError, DeliveryError
 from ..schemas.metric import Buckets
 from ..schemas.records import WriteBatch
 from ..schemas.stamp import Stamper, process_stamper
-from .destination import Destination, Spooling
+from .destination import SPOOL_STATS, Destination, Spooling
 from .estimate import batch_counts, estimate_steps
 from .metrics import load_prometheus, unwatch, watch
 from .pacing import Pacer
@@ -323,7 +323,7 @@ class AsyncWriteQueue:
 
 def _spool_stats(destination: Destination) -> dict[str, int]:
     """What the destination's spool holds; zeros where it has none."""
-    nothing = {"spool_fragments": 0, "spool_bytes": 0, "spool_rejected": 0}
+    nothing = dict.fromkeys(SPOOL_STATS, 0)
     return nothing | (destination.stats() if isinstance(destination, Spooling) else {})
 
 

@@ -212,6 +212,13 @@ LETTERS = Metric(
     "Dead letters by status (dead, waiting) now. The same from every member.",
     ("status",),
 )
+LATE_RUNS = Metric(
+    "oddslog_sink_late_runs",
+    _GAUGE,
+    "runs",
+    "Scrape runs that came to a halt within the last hour, and are not whole. The same from"
+    " every member.",
+)
 
 UNPUBLISHED = Metric(
     "oddslog_sink_unpublished_letters",

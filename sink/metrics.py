@@ -124,6 +124,8 @@ def _in_database(sink: Sink) -> Iterator[Family]:
     yield _family(names.LETTERS, [((status,), float(n)) for status, n in letters.items()])
     unpublished = sink.watcher.unpublished if sink.publishes else None
     yield _family(names.UNPUBLISHED, [] if unpublished is None else _plain(unpublished))
+    late_runs = sink.watcher.late_runs
+    yield _family(names.LATE_RUNS, [] if late_runs is None else _plain(late_runs))
 
 
 def _plain(value: float) -> Samples:

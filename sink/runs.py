@@ -94,6 +94,13 @@ _READ = """
     GROUP BY run_id, batches_expected, first_arrival_at, last_arrival_at
 """
 _READ_ALL = text(_READ.format(where="", letters=""))
+_READ_RECENT = text(
+    _READ.format(
+        where="WHERE run_id IN (SELECT run_id FROM oddslog_run_batches"
+        " WHERE last_at > now() - make_interval(secs => :seconds))",
+        letters="",
+    )
+)
 _READ_ONE = text(
     _READ.format(where="WHERE run_id = :run_id", letters="AND scrape_run_id = :run_id")
 )
@@ -145,9 +152,13 @@ async def write_arrivals(connection: AsyncConnection, arrivals: Sequence[Arrival
     )
 
 
-async def read_runs(connection: AsyncConnection) -> list[ScrapeRun]:
-    """Every run that is kept, in no order."""
-    return await _read(connection, _READ_ALL, {})
+async def read_runs(
+    connection: AsyncConnection, *, within_seconds: float | None = None
+) -> list[ScrapeRun]:
+    """Every run that is kept, or those of which something came within that time; in no order."""
+    if within_seconds is None:
+        return await _read(connection, _READ_ALL, {})
+    return await _read(connection, _READ_RECENT, {"seconds": within_seconds})
 
 
 async def read_run(connection: AsyncConnection, run_id: int) -> ScrapeRun | None:

@@ -17,6 +17,8 @@ from .health import Answers
 from .items import PartitionPart
 from .placing import LogEnds
 from .progress import PartitionView, Progress
+from .run_states import RunState
+from .runs import read_runs
 from .together import every
 from .trouble import error_name
 
@@ -29,6 +31,8 @@ _ASK_SECONDS = 5.0
 _PING_SECONDS = 5.0
 _COUNT_SECONDS = 60.0
 _LONGEST_COUNT_SECONDS = 20.0
+# Older ones are late for good: whoever was told of them can do no more.
+_LATE_WITHIN_SECONDS = 3600.0
 _LEAVE_SECONDS = 1.0
 
 _PING = text("SELECT 1")
@@ -59,6 +63,7 @@ class Watcher:
         pending: confirmations in the database that wait, None before the first count.
         letters: its dead letters by status.
         unpublished: those that did not go to a dead-letter topic yet, None before.
+        late_runs: its scrape runs that became late within an hour, None before the first count.
     """
 
     engine: AsyncEngine
@@ -71,6 +76,7 @@ class Watcher:
     pending: int | None = None
     letters: Mapping[str, int] = field(default_factory=dict)
     unpublished: int | None = None
+    late_runs: int | None = None
     _ends: Mapping[int, int] = field(default_factory=dict)  # of the log's partitions
     _counted_at: float | None = None  # monotonic
 
@@ -136,10 +142,13 @@ class Watcher:
         try:
             async with asyncio.timeout(_LONGEST_COUNT_SECONDS), self.engine.connect() as connection:
                 row = (await connection.execute(_COUNTS)).one()
+                runs = await read_runs(connection, within_seconds=_LATE_WITHIN_SECONDS)
         except Exception as error:
-            self.pending, self.letters, self.unpublished = None, {}, None
+            self.pending, self.letters = None, {}
+            self.unpublished = self.late_runs = None
             log.info("count_failed", reason=error_name(error))
             return
         self.pending = row.pending
         self.letters = {"dead": row.dead, "waiting": row.waiting}
         self.unpublished = row.unpublished
+        self.late_runs = sum(run.state() is RunState.LATE for run in runs)

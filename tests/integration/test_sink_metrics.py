@@ -28,6 +28,7 @@ from tests.support.http import ask, scrape
 from tests.support.kafka import produce
 from tests.support.polls import blocked
 from tests.support.running import Running, running
+from tests.support.runs import of_run
 from tests.support.waiting import until
 
 
@@ -129,6 +130,22 @@ async def test_a_scrape_says_what_was_written(
         "oddslog_sink_dead_letters_total{cause=undecodable,reason=undecodable}": 1,
         "oddslog_sink_dead_letters_total{cause=poison/markets.betpawa_market_id,reason=poison}": 1,
     }
+
+
+async def test_runs_that_came_to_a_halt_are_counted_for_an_hour(
+    kafka: KafkaConnection, topic: str, engine: AsyncEngine
+) -> None:
+    """One that is whole is not late, one that still arrives not yet, an old one no more."""
+    stopped_ago = "UPDATE oddslog_run_batches SET last_at = now() - interval '{}'"
+    async with running(kafka, topic, engine) as sink, answering(sink) as address:
+        values = [of_run(1, count=2, run_id=1), of_run(2, count=2, run_id=2), of_run(3, run_id=3)]
+        await produce(kafka, topic, values)
+        await until_ledger(engine, 3)
+        await until_sample(address, "oddslog_sink_late_runs", 0)
+        for interval, late in (("6 minutes", 2), ("61 minutes", 0)):
+            async with engine.begin() as connection:
+                await connection.exec_driver_sql(stopped_ago.format(interval))
+            await until_sample(address, "oddslog_sink_late_runs", late)
 
 
 async def test_lag_is_told_while_the_tables_take_nothing(

@@ -15,7 +15,9 @@ from aiokafka.errors import MessageSizeTooLargeError
 from structlog.testing import capture_logs
 
 from oddslog.ingest import AsyncWriteQueue, KafkaDestination, RejectedPartsError, SpoolFullError
+from oddslog.ingest.destination import SPOOL_STATS
 from oddslog.ingest.fragments import Fragment
+from oddslog.ingest.spool import DEFAULT_SPOOL_BYTES
 from oddslog.ingest.spool_errors import SpoolError
 from oddslog.ingest.spool_store import SpoolStore
 from oddslog.ingest.topic_check import TopicFacts
@@ -277,6 +279,7 @@ async def test_a_fragment_beyond_the_topics_limit_is_rejected_and_the_rest_goes_
         broker.away = False
         await until(lambda: queue.stats()["spool_fragments"] == 0)
         assert queue.stats()["spool_rejected"] == 1
+        assert queue.stats()["spool_max_bytes"] == DEFAULT_SPOOL_BYTES
         assert "1 rejected" in repr(queue)
         await (await queue.enqueue(small(3)))
     assert first_seen(broker.sent) == [1, 3, 4]
@@ -377,5 +380,5 @@ async def test_stats_without_a_spool_are_zeros(broker: Broker) -> None:
     async with AsyncWriteQueue(KafkaDestination("localhost:9092")) as queue:
         await (await queue.enqueue(small(0)))
         found = {name: value for name, value in queue.stats().items() if "spool" in name}
-    assert found == {"spooled": 0, "spool_fragments": 0, "spool_bytes": 0, "spool_rejected": 0}
+    assert found == {"spooled": 0} | dict.fromkeys(SPOOL_STATS, 0)
     assert broker.sent == [[1]]
