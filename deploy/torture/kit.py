@@ -35,12 +35,13 @@ from .guard import Guard, guarding
 from .parents import LateParents, make_parents
 from .place import Ground, Place
 from .result import Plan, Progress, TortureResult
-from .schedule import Step, Surroundings, steps
+from .schedule import Step, Surroundings, pace, steps
 from .sessions import refuse_some
 
 __all__ = ["torture"]
 
 _TICK_SECONDS = 0.5
+_START_SECONDS = 60.0
 _LAG_EVERY_SECONDS = 2.0
 # A rebalance may take a minute; without any progress for longer, they are stuck.
 _STUCK_SECONDS = 120.0
@@ -172,7 +173,8 @@ class _Kit:
             ]
             coming = group.create_task(parents.run(), name="torture-parents")
             faults = Faults(cast.targets(), self._progress)
-            await self._inject(group, faults)
+            started = await self._wait_at_work(cast)
+            await self._inject(group, faults, pace(started, self._plan.minutes * 60))
             cast.calm()
             await self._leave_zombie(faults, cast)
             await cast.feeder.member.stop()
@@ -184,7 +186,18 @@ class _Kit:
             for task in watching:
                 task.cancel()
 
-    async def _inject(self, group: asyncio.TaskGroup, faults: Faults) -> None:
+    async def _wait_at_work(self, cast: Cast) -> float:
+        """Wait until each sink is at work, for a minute at most; the seconds that it took."""
+        self._progress.phase = "the sinks start"
+        began = time.monotonic()
+        while (passed := time.monotonic() - began) < _START_SECONDS:
+            if all(seat.member.at_work for seat in cast.sinks):
+                break
+            await asyncio.sleep(_TICK_SECONDS)
+        self._progress.phase = ""
+        return passed
+
+    async def _inject(self, group: asyncio.TaskGroup, faults: Faults, slower: float) -> None:
         """The faults, each in a task of its own; returns when the last is over."""
         place = self._place
         assert place is not None  # noqa: S101 - it was opened
@@ -197,8 +210,9 @@ class _Kit:
         with (self._folder / "faults.log").open("w", encoding="utf-8", buffering=1) as log:
             for step in steps(self._plan.seed, surroundings):
                 left = self._progress.seconds_left()
-                await asyncio.sleep(min(left, step.pause_seconds))
-                if left <= step.pause_seconds or len(self._progress.findings) >= _MOST_FINDINGS:
+                pause_seconds = step.pause_seconds * slower
+                await asyncio.sleep(min(left, pause_seconds))
+                if left <= pause_seconds or len(self._progress.findings) >= _MOST_FINDINGS:
                     break
                 work = _inject(faults, step, began, log)
                 task = group.create_task(work, name=f"torture-{step.fault}")

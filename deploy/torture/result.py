@@ -28,7 +28,7 @@ class Progress:
         faults: what really happened, by kind.
         findings: what must not happen: a process that ends without a reason, ...
         ends_at: when the faults end, on the monotonic clock; 0 before they begin.
-        phase: what is being done once they have ended.
+        phase: what is being done before they begin and once they have ended.
         lag_records: between tables and log; None where nobody can tell.
         lag_last_seen: the last that could be told, and
         lag_seen_at: when that was asked for, on the monotonic clock.

@@ -17,6 +17,7 @@ __all__ = [
     "Fault",
     "Step",
     "Surroundings",
+    "pace",
     "steps",
 ]
 
@@ -115,6 +116,8 @@ _OF_FEEDER = {
 
 # 10 minutes at a mean of 1.1 s are about 550 steps; some find nothing to break.
 _PAUSE_SECONDS = (0.5, 1.7)
+# What three sinks take on two idle cores, at most.
+_START_SECONDS = 8.0
 # Some outlast the group's session (4 s), some do not.
 _SECONDS = (0.5, 6.0)
 # A frozen sink holds its locks until it wakes up.
@@ -174,6 +177,20 @@ class Step:
         """For the log of faults."""
         whom = "feeder" if self.seat < 0 else f"sink {self.seat}"
         return f"{self.fault} {whom} {self.seconds:.1f} s {self.detail}".rstrip()
+
+
+def pace(start_seconds: float, faults_seconds: float) -> float:
+    """By how much the pauses are longer than they say, at least 1.
+
+    On a machine that is busy with other things a process takes long to get to work,
+    and faults at the usual pace would leave nothing to break.
+
+    Args:
+        start_seconds: what the sinks took to get to work at first.
+        faults_seconds: for how long there are faults. Each kind comes in two thirds of it.
+    """
+    first = len(Fault) * sum(_PAUSE_SECONDS) / 2
+    return max(1.0, min(start_seconds / _START_SECONDS, faults_seconds * 2 / 3 / first))
 
 
 def steps(seed: int, surroundings: Surroundings) -> Iterator[Step]:

@@ -89,6 +89,8 @@ _LOGGED = {
 # It was confirmed by plain id: what comes back under another id is not known to be that;
 # and the log is not known to have named this row, so what it says is not taken for lost.
 _KEPT_IDS = {"odds_snapshots": "event_id <> 22"}
+# The row keeps its id where these are mended.
+_IN_PLACE = ("scrape_run_id", "raw_response")
 
 
 async def _any_row(
@@ -109,7 +111,7 @@ async def _update(
     if column == "id":  # a snapshot without markets has nothing that hangs on its id
         markets = "market_odds" if table == "odds_snapshots" else "competitor_market_odds"
         condition = f"EXISTS (SELECT FROM {markets} WHERE snapshot_id = {table}.id)"
-    if column in ("id", "last_confirmed_at"):
+    if column not in _IN_PLACE:
         condition += f" AND {_KEPT_IDS.get(table, 'true')}"
     row = await _any_row(connection, chance, table, condition)
     value = _TABLES[table][column].format(column, n=number)

@@ -14,6 +14,7 @@ from oddslog.deploy.torture.schedule import (
     Fault,
     Step,
     Surroundings,
+    pace,
     steps,
 )
 
@@ -42,6 +43,17 @@ def test_every_kind_occurs_in_ten_minutes(seed: int) -> None:
     assert {step.fault for step in first(len(Fault), seed)} == set(Fault)
     decks = first(len(Fault) + 54, seed)[len(Fault) :]
     assert {step.fault for step in decks} == set(Fault)
+
+
+def test_a_busy_machine_is_given_time() -> None:
+    """But never so much that not every kind comes."""
+    assert pace(4.0, 180.0) == 1.0
+    assert pace(16.0, 600.0) == 2.0
+    assert pace(60.0, 6.0) == 1.0
+    slowest = pace(60.0, 180.0)
+    for seed in range(20):
+        pauses = [step.pause_seconds * slowest for step in first(len(Fault), seed)]
+        assert sum(pauses) < 180.0 - 20.0
 
 
 def test_ten_minutes_are_hundreds_of_faults() -> None:
