@@ -48,6 +48,7 @@ class Looks:
         self._spool: SpoolStatus | OddslogError | None = None
         self._oldest: dict[int, datetime] = {}
         self._heard: dict[str, datetime] = {}
+        self._ahead: frozenset[int] = frozenset()
         self._open = AsyncExitStack()
 
     async def __aenter__(self) -> "Looks":
@@ -69,6 +70,7 @@ class Looks:
             dict(self._oldest),
             Pace(self._written.per_second(), self._appended.per_second()),
             dict(self._heard),
+            self._ahead,
         )
 
     async def look(self) -> None:
@@ -77,6 +79,7 @@ class Looks:
 
     async def look_at_log(self) -> None:
         """Ask Kafka; what it says of ages follows the ledger as it was seen last."""
+        before = {one.partition: one.ledger_next or 0 for one in self.overview().partitions()}
         try:
             view = await self._log.read()
         except OddslogError as error:
@@ -84,6 +87,9 @@ class Looks:
             self._appended.clear()
             return
         self._kafka = view
+        # A log only grows: what was past its end before it was asked is of another one.
+        ranges = view.log.ranges
+        self._ahead = frozenset(p for p, held in ranges.items() if before.get(p, 0) > held.end)
         self._heard["Kafka"] = datetime.now(UTC)
         self._appended.add(time.monotonic(), {p: held.end for p, held in view.log.ranges.items()})
 
@@ -146,6 +152,8 @@ async def read_overview(settings: Settings, *, rates: bool = True) -> Overview:
     settings.require_database_url()
     async with Looks(settings) as looks:
         await looks.look()
+        if looks.overview().may_be_ahead:
+            await looks.look_at_log()
         first = looks.overview()
         if not first.lag_records():
             return first

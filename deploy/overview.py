@@ -38,6 +38,7 @@ class PartitionState:
     Attributes:
         ledger_known: whether the database was asked; without a row it has nothing.
         appended_at: when the oldest record that is not written was appended.
+        ahead: whether the ledger is behind the log's end: it is another log's.
     """
 
     partition: int
@@ -49,11 +50,12 @@ class PartitionState:
     updated_at: datetime | None = None
     appended_at: datetime | None = None
     member: "Member | None" = None
+    ahead: bool = False
 
     @property
     def lag_records(self) -> int | None:
         """Offsets between the tables and the log's end; a log not read yet lags whole."""
-        return self._behind(self.ledger_next) if self.ledger_known else None
+        return self._behind(self.ledger_next) if self.ledger_known and not self.ahead else None
 
     @property
     def group_lag_records(self) -> int | None:
@@ -63,7 +65,8 @@ class PartitionState:
     def _behind(self, offset: int | None) -> int | None:
         if self.log_end is None or self.log_start is None:
             return None
-        return self.log_end - (self.log_start if offset is None else offset)
+        # The tables may have been asked a little later than the log.
+        return max(0, self.log_end - (self.log_start if offset is None else offset))
 
     def lag_seconds(self, now: datetime) -> float | None:
         """The age of the oldest record that is not written; 0 where there is none."""
@@ -87,6 +90,7 @@ class Overview:
         oldest: when the first record that is not written was appended, by partition.
         pace: how fast it goes.
         heard: when a side answered last, by its name.
+        ahead: partitions whose ledger was past the log's end before that was asked for.
     """
 
     places: Places
@@ -97,6 +101,7 @@ class Overview:
     oldest: Mapping[int, datetime] = field(default_factory=dict)
     pace: Pace = field(default_factory=Pace)
     heard: Mapping[str, datetime] = field(default_factory=dict)
+    ahead: frozenset[int] = frozenset()
 
     @property
     def errors(self) -> dict[str, OddslogError]:
@@ -132,6 +137,42 @@ class Overview:
         cluster = None if self.log_view is None else self.log_view.log.topic.cluster_id
         return self.database_view.state.newest_log(self.places.topic, cluster)
 
+    @property
+    def wrong_log(self) -> str | None:
+        """Why the log cannot be the one that filled the database, as far as it is seen here."""
+        view, database, log = self.log_view, self.database_view, self.log
+        if view is None or database is None:
+            return None
+        topic = view.log.topic
+        if log is None:
+            for other in database.state.logs:
+                if other.topic == topic.topic and _written(other):
+                    return (
+                        f"This database was filled from topic {topic.topic} of cluster"
+                        f" {other.cluster_id}, and this is cluster {topic.cluster_id}"
+                    )
+            return None
+        if topic.partitions < log.partition_count:
+            return (
+                f"Topic {topic.topic} has {topic.partitions} partitions and had"
+                f" {log.partition_count}: it was made anew"
+            )
+        for state in self.partitions():
+            if state.ahead:
+                return (
+                    f"The ledger is of another log: partition {state.partition} goes on at offset"
+                    f" {state.ledger_next:,}, and the log ends at {state.log_end:,}"
+                )
+        return None
+
+    @property
+    def may_be_ahead(self) -> bool:
+        """Whether the ledger is past the log's end; sure only when Kafka is asked once more."""
+        return any(
+            state.log_end is not None and (state.ledger_next or 0) > state.log_end
+            for state in self.partitions()
+        )
+
     def partitions(self) -> list[PartitionState]:
         """The partitions that either side knows."""
         rows = {} if self.log is None else self.log.rows
@@ -152,13 +193,14 @@ class Overview:
                     row.updated_at if row is not None else None,
                     self.oldest.get(number),
                     members.get(number),
+                    number in self.ahead,
                 )
             )
         return states
 
     def lag_records(self) -> int | None:
-        """Of all partitions; None where a side is away."""
-        if self.log_view is None or self.database_view is None:
+        """Of all partitions; None where a side is away, or the ledger another log's."""
+        if self.log_view is None or self.database_view is None or self.wrong_log is not None:
             return None
         return sum(state.lag_records or 0 for state in self.partitions())
 
@@ -188,6 +230,7 @@ class Overview:
             "topic": self.places.topic,
             "group": self.places.group,
             "log_id": None if self.log is None else self.log.log_id,
+            "wrong_log": self.wrong_log,
             "lag_records": self.lag_records(),
             "group_lag_records": self.group_lag_records(),
             "lag_seconds": _rounded(self.lag_seconds()),
@@ -231,6 +274,10 @@ class Overview:
             "updated_at": _text(state.updated_at),
             "member": None if state.member is None else state.member.host,
         }
+
+
+def _written(log: "KnownLog") -> bool:
+    return any(row.last_offset is not None for row in log.rows.values())
 
 
 _DATABASE_NAMES = (

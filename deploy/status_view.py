@@ -122,6 +122,8 @@ def _clock(overview: Overview, width: int, every_seconds: float) -> Text:
 
 def _summary(overview: Overview) -> Text:
     """The one line that is read first."""
+    if overview.wrong_log is not None:
+        return Text(f"{overview.wrong_log}; see: oddslog doctor", _BAD)
     lag = overview.lag_records()
     if lag is None:
         behind = overview.group_lag_records()

@@ -15,7 +15,9 @@ __all__ = ["render_page"]
 
 _KIB = 1024.0
 # Shown at the top or told by the headline, so not once more.
-_TOLD = {"topic", "group", "partitions", "members", "errors", "at"}
+_TOLD = {"topic", "group", "partitions", "members", "errors", "at", "wrong_log"}
+# Left out where there is none of it.
+_OPTIONAL = {"spool", "dead_letter_topic", "unpublished_letters"}
 _HEADLINE = (
     "lag_records",
     "lag_seconds",
@@ -75,6 +77,8 @@ def _banners(gathered: Mapping[str, Any], overview: Mapping[str, Any]) -> str:
     errors = overview.get("errors")
     if isinstance(errors, Mapping):
         bad += [f"<b>{_text(name)}:</b> {_text(error)}" for name, error in errors.items()]
+    if overview.get("wrong_log"):
+        bad.append(_text(overview["wrong_log"]))
     if gathered.get("overview_error"):
         bad.append(_text(gathered["overview_error"]))
     shown = "".join(f'<p class="banner">{line}</p>' for line in bad)
@@ -125,7 +129,7 @@ def _others(overview: Mapping[str, Any]) -> list[str]:
             continue
         if _is_rows(value):
             sections.append(_table(_title(name).capitalize(), value))
-        elif value == [] or (value is None and name.endswith("_error")):
+        elif value == [] or (value is None and (name.endswith("_error") or name in _OPTIONAL)):
             continue  # none of it
         elif isinstance(value, Mapping):
             sections.append(_facts(_title(name).capitalize(), list(value.items())))

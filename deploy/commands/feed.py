@@ -65,6 +65,15 @@ def simulate(
     first_event_id: Annotated[
         int | None, typer.Option(metavar="N", min=1, help="Events are numbered from here. [1]")
     ] = None,
+    first_run: Annotated[
+        int | None,
+        typer.Option(
+            "--run",
+            metavar="ID",
+            min=1,
+            help="The scrape run of the first cycle, counted up by cycle. Not given: no runs.",
+        ),
+    ] = None,
     bootstrap_servers: BootstrapServers = None,
     topic: Topic = None,
     log_level: LogLevelOption = None,
@@ -90,6 +99,7 @@ def simulate(
         cycle_seconds=cycle_seconds,
         started_at=None if started_at is None else _time(started_at),
         first_event_id=first_event_id,
+        first_run_id=first_run,
     )
     _feed(run, source)
 

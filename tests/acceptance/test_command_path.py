@@ -60,7 +60,8 @@ def batch_of(market_id: str, event_id: int = 1) -> str:
 async def test_round_trip(command: Command, kafka: KafkaConnection, topic: str) -> None:
     """Fed, sunk, shown: every command agrees about what is where, each a program started anew."""
     command = replace(command, fresh=True)
-    fed = command("feed", "simulate", "--events", "20", "--seed", "7", "--json").ok().json
+    simulated = ("feed", "simulate", "--events", "20", "--seed", "7", "--run", "812")
+    fed = command(*simulated, "--json").ok().json
     assert fed["batches"] == 2
     assert fed["snapshots"] + fed["confirmations"] == 120
     assert fed["markets"] > 6800
@@ -88,6 +89,8 @@ async def test_round_trip(command: Command, kafka: KafkaConnection, topic: str) 
     (log,) = command("ledger", "show", "--json").ok().json["logs"]
     assert (log["topic"], log["generation"], log["partition_count"]) == (topic, 1, 3)
     assert sum(row["snapshots_total"] for row in log["partitions"]) == fed["snapshots"]
+    runs = command("runs", "--json").ok().json["runs"]
+    assert {run["run_id"]: run["state"] for run in runs} == {812: "complete", 813: "complete"}
 
 
 async def test_people_get_text_and_no_json(command: Command) -> None:

@@ -15,7 +15,7 @@ from oddslog.ingest.spool_files import SpoolFiles, SpoolLock
 from oddslog.schemas import KafkaConnection, UnreachableError, WriteBatch
 from tests.fixtures.sinks import Feed, RunSink
 from tests.support.batches import snapshot
-from tests.support.kafka import delete_records, produce, produce_in_transaction
+from tests.support.kafka import delete_records, make_anew, produce, produce_in_transaction
 from tests.support.network import BrokerNetwork
 from tests.support.running import running
 from tests.support.spools import fragment, open_store
@@ -93,6 +93,23 @@ async def test_members_with_their_partitions(
     (member,) = view.group.members
     assert (member.client_id, member.partitions) == ("oddslog-sink", (0, 1, 2))
     assert {state.member for state in overview.partitions()} == {member}
+
+
+async def test_a_topic_made_anew_has_no_lag(
+    settings: Settings, kafka: KafkaConnection, topic: str, feed: Feed, run_sink: RunSink
+) -> None:
+    """The ledger is past its end: said at the first look, and by one that was there before."""
+    await feed([BATCH])
+    await run_sink()
+    async with Looks(settings) as looks:
+        await looks.look()
+        assert looks.overview().wrong_log is None
+        await make_anew(kafka, topic)
+        await looks.look_at_log()
+        for overview in (looks.overview(), await read_overview(settings)):
+            assert overview.lag_records() is None
+            assert "of another log" in (overview.wrong_log or "")
+            assert all((state.lag_records or 0) >= 0 for state in overview.partitions())
 
 
 async def test_two_looks_make_a_rate(

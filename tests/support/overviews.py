@@ -122,7 +122,9 @@ def _database(
     causes: Sequence[Cause] = (),
 ) -> DatabaseView:
     rows = {
-        number: SimpleNamespace(next_offset=offset, updated_at=AT - timedelta(seconds=2))
+        number: SimpleNamespace(
+            next_offset=offset, last_offset=offset - 1, updated_at=AT - timedelta(seconds=2)
+        )
         for number, offset in enumerate(offsets)
     }
     log = KnownLog(1, "cluster", "odds.writes", 1, len(rows), AT, rows)

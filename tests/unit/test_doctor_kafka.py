@@ -63,7 +63,7 @@ def test_a_dead_letter_topic_that_is_well() -> None:
             with_letters({"max.message.bytes": "1048576"}),
             "warn",
             "dead-letter topic",
-            "dead takes 1.0 MiB a record, the log 10.0 MiB",
+            "dead takes 1.0 MiB a record, the log 10 MiB",
             "Set max.message.bytes to 10485760",
         ),
         (

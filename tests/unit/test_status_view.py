@@ -6,6 +6,7 @@ from datetime import timedelta
 import pytest
 from rich.console import Console
 
+from oddslog.deploy.log_look import LogView
 from oddslog.deploy.overview import Overview
 from oddslog.deploy.status_view import Size, fitted, plain_line, view_of
 from oddslog.sink.positions import LogRange
@@ -205,3 +206,49 @@ def test_a_partition_that_was_never_written_lags_whole() -> None:
     )
     assert fresh.lag_records() == 250
     assert "not written to this database yet" in text_of(fresh)
+
+
+def moved(*, cluster: str | None = None, partitions: int | None = None) -> Overview:
+    """A level overview whose log is another than the one that the ledger has."""
+    seen = level()
+    assert isinstance(seen.kafka, LogView)
+    topic = seen.kafka.log.topic
+    topic = replace(
+        topic,
+        cluster_id=cluster or topic.cluster_id,
+        partitions=partitions or topic.partitions,
+    )
+    return replace(seen, kafka=replace(seen.kafka, log=replace(seen.kafka.log, topic=topic)))
+
+
+@pytest.mark.parametrize(
+    ("overview", "says"),
+    [
+        (moved(cluster="other"), "was filled from topic odds.writes of cluster cluster, and this"),
+        (moved(partitions=3), "Topic odds.writes has 3 partitions and had 12: it was made anew"),
+        (
+            replace(lagging(), ahead=frozenset({2})),
+            "another log: partition 2 goes on at offset 1,231,569, and the log ends at 1,234,569",
+        ),
+    ],
+)
+def test_a_ledger_of_another_log_has_no_lag(overview: Overview, says: str) -> None:
+    """It says so where the lag would be, and how to find out more."""
+    assert overview.lag_records() is None
+    summary = screen(overview, 200, 60)[1]
+    assert says in summary
+    assert "see: oddslog doctor" in summary
+    assert overview.as_json()["wrong_log"] in summary
+    assert says in text_of(overview)
+
+
+def test_tables_that_were_asked_later_are_not_ahead() -> None:
+    """Between the two looks a sink has written more: no lag, and no negative one."""
+    seen = level()
+    assert isinstance(seen.kafka, LogView)
+    ranges = {number: LogRange(0, held.end - 5) for number, held in seen.kafka.log.ranges.items()}
+    before = replace(seen, kafka=replace(seen.kafka, log=replace(seen.kafka.log, ranges=ranges)))
+    assert before.may_be_ahead
+    assert not seen.may_be_ahead
+    assert before.lag_records() == 0
+    assert before.wrong_log is None
