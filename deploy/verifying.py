@@ -2,20 +2,17 @@
 
 import time
 from dataclasses import asdict, dataclass, replace
-from datetime import datetime
 from typing import Any
 
-from ..schemas.errors import ConfigurationError
-from ..schemas.wire import Kind
 from ..sink.verify import Verified, verify
 from ..sink.verify_findings import Difference, Explained, Findings, Found
-from ..sink.verify_state import Event, VerifyOptions
+from ..sink.verify_state import VerifyOptions
 from .console import Meter, Out
 from .database import asking, open_engine
 from .kafka import usable_topic
 from .settings import Settings
 
-__all__ = ["VerifyRun", "as_json", "event_of", "moment_of", "run_verify", "say"]
+__all__ = ["VerifyRun", "as_json", "run_verify", "say"]
 
 _SAID = {
     Found.MISSING: "missing (in the log, not in the tables)",
@@ -103,34 +100,6 @@ class _Progress:
     def end(self) -> None:
         if self._context is not None:
             self._context.__exit__(None, None, None)
-
-
-def event_of(text: str) -> Event:
-    """`betpawa:123` as an event.
-
-    Raises:
-        ConfigurationError: it is not of that form.
-    """
-    kind, colon, number = text.partition(":")
-    if not (colon and kind in [*Kind] and number.isascii() and number.isdigit()):
-        raise ConfigurationError(f"--event {text}: must be like betpawa:123 or competitor:123")
-    return Event(Kind(kind), int(number))
-
-
-def moment_of(option: str, text: str) -> datetime:
-    """An aware time.
-
-    Raises:
-        ConfigurationError: no time, or one without its offset from UTC.
-    """
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        moment = None
-    if moment is None or moment.tzinfo is None:
-        problem = "is no time" if moment is None else "has no offset from UTC"
-        raise ConfigurationError(f"{option} {text}: {problem}; write it like 2026-03-01T12:00Z")
-    return moment
 
 
 def say(run: VerifyRun, out: Out) -> None:

@@ -6,7 +6,18 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .common import Directory, Json, LogLevelOption, Run, StackOption, begin
+from .common import (
+    Cycles,
+    Directory,
+    Events,
+    Json,
+    Keep,
+    LogLevelOption,
+    RawKb,
+    Run,
+    StackOption,
+    begin,
+)
 
 if TYPE_CHECKING:
     from ..demonstration import DemoResult
@@ -19,16 +30,9 @@ _DEFAULT = Path(".oddslog")
 
 
 def demo(
-    cycles: Annotated[
-        int | None, typer.Option(metavar="N", min=1, help="Scrapes of all events. [2]")
-    ] = None,
-    events: Annotated[
-        int | None, typer.Option(metavar="N", min=1, help="Events in a cycle. [1300]")
-    ] = None,
-    raw_kb: Annotated[
-        float | None,
-        typer.Option(metavar="KIB", min=0, help="Size of a raw response; 0 for none. [2]"),
-    ] = None,
+    cycles: Cycles = None,
+    events: Events = None,
+    raw_kb: RawKb = None,
     football_data: Annotated[
         list[Path] | None,
         typer.Option(
@@ -37,9 +41,7 @@ def demo(
             help="Feed real odds from this file instead; may be repeated.",
         ),
     ] = None,
-    keep: Annotated[
-        bool, typer.Option("--keep", help="Leave servers and data up, to look at them.")
-    ] = False,
+    keep: Keep = False,
     stack: StackOption = None,
     directory: Directory = _DEFAULT,
     log_level: LogLevelOption = None,

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from .common import parse_time
+
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -57,23 +59,13 @@ def parse_since(text: str | None) -> datetime | None:
     """The moment that `--since` means.
 
     Raises:
-        ConfigurationError: neither a duration nor an aware time.
+        typer.BadParameter: neither a duration nor an aware time.
     """
-    from ...schemas.errors import ConfigurationError
-
     if text is None:
         return None
     if found := re.fullmatch(r"(\d{1,6})([mhd])", text):
         return datetime.now(UTC) - timedelta(**{_UNITS[found[2]]: int(found[1])})
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        raise ConfigurationError(
-            f"--since {text!r} is no time; such are 90m, 2h, 3d or 2026-03-01T12:00+00:00"
-        ) from None
-    if moment.tzinfo is None:
-        raise ConfigurationError(f"--since {text} has no time zone; UTC would be {text}+00:00")
-    return moment
+    return parse_time("--since", text, also="90m, 2h, 3d or ")
 
 
 def operator(given: str | None) -> str:

@@ -3,13 +3,23 @@
 
 from collections.abc import Callable
 from dataclasses import asdict
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .common import BootstrapServers, Json, LogLevelOption, Run, Topic, begin
+from .common import (
+    BootstrapServers,
+    Cycles,
+    Events,
+    Json,
+    LogLevelOption,
+    RawKb,
+    Run,
+    Topic,
+    begin,
+    parse_time,
+)
 
 if TYPE_CHECKING:
     from ..sources import Source
@@ -26,12 +36,8 @@ _KIB = 1024
 
 @app.command("simulate")
 def simulate(
-    events: Annotated[
-        int | None, typer.Option(metavar="N", min=1, help="Events in a cycle. [1300]")
-    ] = None,
-    cycles: Annotated[
-        int | None, typer.Option(metavar="N", min=1, help="Scrapes of all events. [2]")
-    ] = None,
+    events: Events = None,
+    cycles: Cycles = None,
     changed_share: Annotated[
         float | None,
         typer.Option(
@@ -41,10 +47,7 @@ def simulate(
             help="Changed snapshots in a cycle after the first. [0.15]",
         ),
     ] = None,
-    raw_kb: Annotated[
-        float | None,
-        typer.Option(metavar="KIB", min=0, help="Size of a raw response; 0 for none. [2]"),
-    ] = None,
+    raw_kb: RawKb = None,
     seed: Annotated[
         int | None, typer.Option(metavar="N", min=0, help="Another seed, other odds. [1]")
     ] = None,
@@ -97,7 +100,7 @@ def simulate(
         seed=seed,
         batch_events=batch_events,
         cycle_seconds=cycle_seconds,
-        started_at=None if started_at is None else _time(started_at),
+        started_at=parse_time("--started-at", started_at),
         first_event_id=first_event_id,
         first_run_id=first_run,
     )
@@ -162,19 +165,6 @@ def _begin(as_json: bool, servers: str | None, topic: str | None, log_level: str
         topic=topic,
         log_level=log_level,
     )
-
-
-def _time(text: str) -> datetime:
-    try:
-        time = datetime.fromisoformat(text)
-    except ValueError:
-        time = None
-    if time is None or time.tzinfo is None:
-        raise typer.BadParameter(
-            f"{text!r} is no time with an offset, such as 2026-01-31T12:00:00+00:00",
-            param_hint="--started-at",
-        )
-    return time
 
 
 def _feed(run: Run, source: "Source", bad_lines: Callable[[], int] = lambda: 0) -> None:

@@ -1,13 +1,25 @@
 """`oddslog replay`: a part of the log into the tables once more."""
 # ruff: noqa: PLC0415 - loaded when the command runs
 
-from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from ...schemas.errors import ProtectionError
-from .common import BootstrapServers, Json, LogLevelOption, Run, Schema, Topic, begin
+from .common import (
+    AcceptPoison,
+    BootstrapServers,
+    FromTime,
+    Json,
+    LogLevelOption,
+    Partitions,
+    Run,
+    Schema,
+    Topic,
+    ToTime,
+    begin,
+    parse_time,
+)
 
 if TYPE_CHECKING:
     from ...sink.replay_opening import ReplayRequest
@@ -19,15 +31,7 @@ _RANGE, _FILTER, _HOW = "Which part of the log", "Which writes of it", "How"
 
 
 def replay(
-    partition: Annotated[
-        list[int] | None,
-        typer.Option(
-            min=0,
-            metavar="N",
-            help="Only this partition; may be repeated. Without it, all of them.",
-            rich_help_panel=_RANGE,
-        ),
-    ] = None,
+    partition: Partitions = None,
     from_offset: Annotated[
         int | None,
         typer.Option(min=0, metavar="N", help="The first offset.", rich_help_panel=_RANGE),
@@ -41,20 +45,8 @@ def replay(
             rich_help_panel=_RANGE,
         ),
     ] = None,
-    from_time: Annotated[
-        str | None,
-        typer.Option(
-            metavar="TIME",
-            help="What was appended to the log from this time on, as 2026-03-01T12:00Z.",
-            rich_help_panel=_RANGE,
-        ),
-    ] = None,
-    to_time: Annotated[
-        str | None,
-        typer.Option(
-            metavar="TIME", help="What was appended before this time.", rich_help_panel=_RANGE
-        ),
-    ] = None,
+    from_time: FromTime = None,
+    to_time: ToTime = None,
     captured_from: Annotated[
         str | None,
         typer.Option(
@@ -126,15 +118,7 @@ def replay(
             rich_help_panel=_HOW,
         ),
     ] = False,
-    accept_poison: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--accept-poison",
-            metavar="CAUSE",
-            help="Go on however many fail for this cause, each a dead letter; may be repeated.",
-            rich_help_panel=_HOW,
-        ),
-    ] = None,
+    accept_poison: AcceptPoison = None,
     database: Annotated[
         str | None,
         typer.Option(
@@ -180,12 +164,12 @@ def replay(
             tuple(partition or ()),
             from_offset,
             to_offset,
-            _time("--from-time", from_time),
-            _time("--to-time", to_time),
+            parse_time("--from-time", from_time),
+            parse_time("--to-time", to_time),
         ),
         ReplayFilter(
-            _time("--captured-from", captured_from),
-            _time("--captured-to", captured_to),
+            parse_time("--captured-from", captured_from),
+            parse_time("--captured-to", captured_to),
             frozenset(map(parse_event, event or ())),
             frozenset(scrape_run or ()),
         ),
@@ -224,25 +208,6 @@ def replay(
             "everything is written, but a sink has begun on this database meanwhile: the ledger is"
             " left to it, and it meets what is there as duplicates"
         )
-
-
-def _time(option: str, value: str | None) -> datetime | None:
-    if value is None:
-        return None
-    try:
-        time = datetime.fromisoformat(value)
-    except ValueError:
-        raise typer.BadParameter(
-            f"{value!r} is no time; it looks like 2026-03-01T12:00Z", param_hint=option
-        ) from None
-    if time.tzinfo is None:
-        raise typer.BadParameter(
-            f"{value!r} does not say of which time zone it is; for UTC write"
-            f" {time.isoformat(timespec='minutes')}Z, else as"
-            f" {time.isoformat(timespec='minutes')}+01:00",
-            param_hint=option,
-        )
-    return time
 
 
 def _say(run: Run, request: "ReplayRequest", ended: "ReplayRun") -> None:

@@ -6,7 +6,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .common import BootstrapServers, Group, Json, LogLevelOption, Run, Schema, Topic, begin
+from .common import (
+    AcceptPoison,
+    BootstrapServers,
+    Group,
+    Json,
+    LogLevelOption,
+    Run,
+    Schema,
+    Topic,
+    begin,
+)
 
 if TYPE_CHECKING:
     from ..sinking import SinkRun
@@ -32,15 +42,7 @@ def sink(
             "--accept-gap", help="Go on where records are gone from the log, and note the gap."
         ),
     ] = False,
-    accept_poison: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--accept-poison",
-            metavar="CAUSE",
-            help="Go on however many fail for this cause, each a dead letter; may be repeated."
-            " The cause is as the sink named it when it stopped.",
-        ),
-    ] = None,
+    accept_poison: AcceptPoison = None,
     start_from: Annotated[
         Start | None,
         typer.Option(

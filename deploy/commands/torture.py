@@ -5,7 +5,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .common import Json, LogLevelOption, Run, StackOption, begin
+from .common import (
+    Json,
+    Keep,
+    LogLevelOption,
+    Run,
+    StackOption,
+    begin,
+)
 
 if TYPE_CHECKING:
     from ..torture.result import TortureResult
@@ -24,9 +31,7 @@ def torture(
     sinks: Annotated[
         int, typer.Option(metavar="N", min=1, max=12, help="Members of the group.")
     ] = 3,
-    keep: Annotated[
-        bool, typer.Option("--keep", help="Leave servers and data up, to look at them.")
-    ] = False,
+    keep: Keep = False,
     stack: StackOption = None,
     log_level: LogLevelOption = None,
     as_json: Json = False,

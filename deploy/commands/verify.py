@@ -6,7 +6,19 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ...schemas.errors import ConfigurationError
-from .common import BootstrapServers, Json, LogLevelOption, Run, Schema, Topic, begin
+from .common import (
+    BootstrapServers,
+    FromTime,
+    Json,
+    LogLevelOption,
+    Partitions,
+    Run,
+    Schema,
+    Topic,
+    ToTime,
+    begin,
+    parse_time,
+)
 
 if TYPE_CHECKING:
     from ...sink.verify_state import VerifyOptions
@@ -29,15 +41,7 @@ def verify(
         bool,
         typer.Option("--no-raw", help="Leave out the raw responses.", rich_help_panel=_WHAT),
     ] = False,
-    partition: Annotated[
-        list[int] | None,
-        typer.Option(
-            min=0,
-            metavar="N",
-            help="Only this partition of the log; may be repeated.",
-            rich_help_panel=_WHAT,
-        ),
-    ] = None,
+    partition: Partitions = None,
     event: Annotated[
         str | None,
         typer.Option(
@@ -46,20 +50,8 @@ def verify(
             rich_help_panel=_WHAT,
         ),
     ] = None,
-    from_time: Annotated[
-        str | None,
-        typer.Option(
-            metavar="TIME",
-            help="Only what was appended to the log from this time on, as 2026-03-01T12:00Z.",
-            rich_help_panel=_WHAT,
-        ),
-    ] = None,
-    to_time: Annotated[
-        str | None,
-        typer.Option(
-            metavar="TIME", help="Only what was appended before this time.", rich_help_panel=_WHAT
-        ),
-    ] = None,
+    from_time: FromTime = None,
+    to_time: ToTime = None,
     repair: Annotated[
         bool,
         typer.Option(
@@ -141,17 +133,17 @@ def _options(
     delete_unexpected: bool,
     show: int,
 ) -> "VerifyOptions":
-    from ...sink.verify_state import VerifyOptions
-    from ..verifying import event_of, moment_of
+    from ...sink.replay_filters import parse_event
+    from ...sink.verify_state import Event, VerifyOptions
 
     store_raw = run.settings.raw_response == "database"
     options = VerifyOptions(
         quick=quick,
         raw_response=store_raw and not no_raw,
         partitions=frozenset(partition) if partition else None,
-        event=None if event is None else event_of(event),
-        from_time=None if from_time is None else moment_of("--from-time", from_time),
-        to_time=None if to_time is None else moment_of("--to-time", to_time),
+        event=None if event is None else Event(*parse_event(event)),
+        from_time=parse_time("--from-time", from_time),
+        to_time=parse_time("--to-time", to_time),
         keep=show,
         repair=repair,
         delete_unexpected=delete_unexpected,

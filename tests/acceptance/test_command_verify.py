@@ -73,10 +73,10 @@ def test_wrong_inputs_are_one_line(command: Command) -> None:
     command("feed", "simulate", "--events", "1").ok()
     command("sink", "--until-caught-up").ok()
     for arguments, says in (
-        ("--event betpawa", "must be like betpawa:123"),
-        ("--event football:1", "must be like betpawa:123"),
-        ("--from-time 2026-03-01T12:00", "has no offset from UTC"),
-        ("--to-time noon", "is no time; write it like 2026-03-01T12:00Z"),
+        ("--event betpawa", "it looks like betpawa:123"),
+        ("--event football:1", "it looks like betpawa:123"),
+        ("--from-time 2026-03-01T12:00", "for UTC write 2026-03-01T12:00Z"),
+        ("--to-time noon", "is no time; it looks like 2026-03-01T12:00Z"),
         ("--partition 7", "has no partition 7"),
         ("--partition -1", "'--partition'"),
         ("--delete-unexpected", "--delete-unexpected goes with --repair"),

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 
 from oddslog.deploy.commands.dlq_common import Reason, Status, parse_since
 from oddslog.deploy.letter_causes import _STATES, Facts, explain
@@ -172,9 +173,9 @@ def test_since() -> None:
     assert timedelta(hours=1.9) < now - moment < timedelta(hours=2.1)
     assert parse_since("2026-03-01T12:00+01:00") == datetime(2026, 3, 1, 11, tzinfo=UTC)
     assert parse_since(None) is None
-    with pytest.raises(ConfigurationError, match="is no time"):
+    with pytest.raises(typer.BadParameter, match="is no time; it looks like 90m, 2h, 3d or 2026"):
         parse_since("yesterday")
-    with pytest.raises(ConfigurationError, match=r"UTC would be 2026-03-01\+00:00"):
+    with pytest.raises(typer.BadParameter, match=r"for UTC write 2026-03-01T00:00Z"):
         parse_since("2026-03-01")
 
 
