@@ -6,18 +6,20 @@ for the operator's eyes; without it a letter may be sent twice, which is written
 """
 
 from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from ..ingest.fragments import Fragment
 from ..ingest.kafka_destination import ROTATE_RECORDS
 from ..ingest.publisher import Publisher
+from ..schemas.codec import crc32_text
 from ..schemas.errors import ConfigurationError, DeliveryError, UnreachableError
 from ..schemas.kill_points import reached
-from ..schemas.wire import Kind
+from ..schemas.wire import HEADER_CRC32, Kind
 from ..sink.checks import ColumnLimits
 from ..sink.dead_letters import DeadLetter
+from ..sink.registry import RegistrySchemas, registry_schemas
 from ..sink.rehearsal import record_to_try, rehearse, write_directly
 from .kafka import require_topic
 from .letters import Letter, note_sent
@@ -70,11 +72,12 @@ class Redriver:
         """What came of each letter, in no particular order.
 
         Raises:
-            UnreachableError: Kafka does not acknowledge in time; what it has is noted.
+            UnreachableError: Kafka does not acknowledge in time; what it has is noted. Or
+                the schema registry does not answer.
             ConfigurationError: the topic is missing, or is not one of this database's.
         """
         tried: list[Letter] = []
-        for letter in letters:
+        for letter in await self._readable(letters):
             problem = refusal(letter, self.wanted)
             if problem is None and self._value(letter) is None:
                 problem = "has no value that could be sent"
@@ -102,6 +105,14 @@ class Redriver:
         """Let go of the producers; bounded in time."""
         for publisher in self._publishers.values():
             await publisher.stop()
+
+    async def _readable(self, letters: Sequence[Letter]) -> Sequence[Letter]:
+        """The letters, those in a schema registry's frame opened: it may know the id by now."""
+        schemas = registry_schemas(self.settings.kafka())
+        if schemas is None:
+            return letters
+        await schemas.learn(letter.value for letter in letters)
+        return [_reframed(letter, schemas) for letter in letters]
 
     def _value(self, letter: Letter) -> bytes | None:
         return self.wanted.edit or letter.value
@@ -204,6 +215,17 @@ class Redriver:
                 f"Kafka does not answer at {self.settings.bootstrap_servers}; nothing was sent"
             )
         return publisher
+
+
+def _reframed(letter: Letter, schemas: RegistrySchemas) -> Letter:
+    """The letter without the registry's frame; bytes that were damaged stay told by their CRC."""
+    if letter.value is None:
+        return letter
+    value = schemas.plain(letter.value)
+    was, now = (HEADER_CRC32, crc32_text(letter.value)), (HEADER_CRC32, crc32_text(value))
+    return replace(
+        letter, value=value, headers=[now if one == was else one for one in letter.headers]
+    )
 
 
 def _said(letter: DeadLetter) -> str:

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 
 from ..schemas.connection import KafkaConnection
 from ..schemas.errors import DecodeError
-from ..schemas.framing import fingerprint_of, registry_id, shipped_schemas
+from ..schemas.framing import fingerprint_of, registry_id, shipped_schemas, single_object_framed
 from ..schemas.registry import SchemaRegistry, subject_of
 
 __all__ = ["RegistrySchemas", "check_registry", "registry_schemas"]
@@ -52,6 +52,12 @@ class RegistrySchemas:
             one: f"has schema id {one}, which the {self._registry.place} does not know"
             for one in missing
         }
+
+    def plain(self, value: bytes) -> bytes:
+        """A value that was learnt, framed without the registry; as it is where that cannot be."""
+        schema_id = registry_id(value)
+        found = None if schema_id is None else self._known.get(schema_id)
+        return single_object_framed(value, found) if isinstance(found, bytes) else value
 
     async def _ask(self, ids: Iterable[int]) -> set[int]:
         """Ask for each; those that the registry does not have."""

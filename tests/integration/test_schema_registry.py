@@ -130,6 +130,35 @@ async def test_records_framed_either_way_are_read_in_one_topic(
     assert len(registry.versions(subject)) == 1
 
 
+async def test_a_letter_is_sent_again_when_the_registry_knows_its_id(
+    kafka: KafkaConnection,
+    framed: KafkaConnection,
+    apicurio: Apicurio,
+    registry: SchemaRegistry,
+    topic: str,
+    engine: AsyncEngine,
+    database_url: str,
+) -> None:
+    """As after a sink that read from another registry."""
+    await feed(framed, topic, 1)
+    ours = next(iter(await read_all(framed, topic))).value or b""
+    await feed(kafka, topic, 2)  # without the registry configured, its frame cannot be read
+    totals = await (await open_one(kafka, topic, engine)).run()
+    assert (totals.snapshots, totals.dead_letters) == (1, 1)
+    command = Command(
+        {
+            "BOOTSTRAP_SERVERS": kafka.bootstrap_servers,
+            "TOPIC": topic,
+            "DATABASE_URL": database_url,
+            "SCHEMA_REGISTRY_URL": apicurio.url(),
+        }
+    )
+    command("dlq", "redrive", "--reason", "undecodable").ok()
+    assert registry_id(ours) is not None
+    totals = await (await open_one(framed, topic, engine)).run()
+    assert (totals.snapshots, totals.dead_letters) == (1, 0)
+
+
 async def test_what_the_registry_does_not_know_is_a_dead_letter_with_its_reason(
     kafka: KafkaConnection,
     framed: KafkaConnection,
