@@ -29,6 +29,12 @@ LAG_SECONDS = Metric(
 ASSIGNED_PARTITIONS = Metric(
     "oddslog_sink_assigned_partitions", _GAUGE, "partitions", "Partitions that this member has."
 )
+LOG_PARTITIONS = Metric(
+    "oddslog_sink_log_partitions",
+    _GAUGE,
+    "partitions",
+    "Partitions that the log has; the members together should have as many.",
+)
 PLACING_PARTITIONS = Metric(
     "oddslog_sink_placing_partitions",
     _GAUGE,

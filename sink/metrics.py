@@ -89,6 +89,8 @@ def _standing(sink: Sink) -> Iterator[Family]:
         ],
     )
     yield _family(names.ASSIGNED_PARTITIONS, _plain(standing.assigned))
+    log_partitions = watcher.log_partitions
+    yield _family(names.LOG_PARTITIONS, [] if log_partitions is None else _plain(log_partitions))
     yield _family(names.PLACING_PARTITIONS, _plain(standing.placing))
     yield _family(names.READY, _plain(not unreadiness(standing, watcher.database, now)))
     yield _family(names.KAFKA_UP, _plain(watcher.kafka.problem(now) is None))

@@ -60,6 +60,7 @@ class Watcher:
 
     Attributes:
         views: of this member's partitions, at most a second old.
+        log_partitions: how many the log has, None before the first look.
         pending: confirmations in the database that wait, None before the first count.
         letters: its dead letters by status.
         unpublished: those that did not go to a dead-letter topic yet, None before.
@@ -73,6 +74,7 @@ class Watcher:
     kafka: Answers = field(default_factory=lambda: Answers("Kafka"))
     database: Answers = field(default_factory=lambda: Answers("PostgreSQL"))
     views: Sequence[PartitionView] = ()
+    log_partitions: int | None = None
     pending: int | None = None
     letters: Mapping[str, int] = field(default_factory=dict)
     unpublished: int | None = None
@@ -103,6 +105,7 @@ class Watcher:
 
     async def _look_at_partitions(self) -> None:
         held = self.held()
+        self.log_partitions = held.partition_count
         mine = held.next_offsets
         self.progress.keep(mine)
         # Also for partitions that came since: they were there when Kafka was asked.

@@ -117,6 +117,7 @@ async def test_a_scrape_says_what_was_written(
     assert samples["oddslog_sink_confirmations_total"] == totals.confirmations == 30
     assert samples["oddslog_sink_rebalances_total"] == 1
     assert samples["oddslog_sink_assigned_partitions"] == 3
+    assert samples["oddslog_sink_log_partitions"] == 3
     assert samples["oddslog_sink_transaction_seconds_count"] == totals.polls
     assert samples["oddslog_sink_copy_seconds_count"] == totals.polls
     seconds = samples["oddslog_sink_transaction_seconds_sum"]
