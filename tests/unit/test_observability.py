@@ -127,9 +127,9 @@ def test_the_rules_fire_as_their_tests_say(tmp_path: Path) -> None:
     promtool = shutil.which("promtool")
     if promtool is None:
         pytest.skip("no promtool on the PATH (Debian: apt-get install prometheus)")
-    for words in (["check", "rules", ALERTS], ["test", "rules", ALERTS_TEST]):
+    for kind, path in (("check", ALERTS), ("test", ALERTS_TEST)):
         done = subprocess.run(
-            [promtool, *words],
+            [promtool, kind, "rules", str(path)],
             cwd=tmp_path,
             capture_output=True,
             text=True,
