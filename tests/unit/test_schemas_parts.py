@@ -346,6 +346,7 @@ def test_names_on_the_wire_are_pinned() -> None:
     assert names == {
         "DEFAULT_GROUP": "oddslog-sink",
         "DEFAULT_TOPIC": "odds.writes",
+        "DLQ_HEADERS": "oddslog-dlq-",
         "HEADER_BATCH": "oddslog-batch",
         "HEADER_CRC32": "oddslog-crc32",
         "HEADER_FRAGMENT": "oddslog-fragment",
