@@ -4,7 +4,8 @@
    process
 2. a feeder and the sinks, started again whenever they end; faults by seed; some
    rows that snapshots refer to come late, and some never
-3. the faults end, but for a sink that stands still until others end its backend;
+3. the faults end; where they were many, each kind that nothing came of comes once more,
+   alone; and a sink stands still until others end its backend;
    the feeder drains, the last rows come, the sinks must catch up by themselves,
    are stopped, and one more runs `--until-caught-up`
 4. the conservation check
@@ -35,13 +36,15 @@ from .guard import Guard, guarding
 from .parents import LateParents, make_parents
 from .place import Ground, Place
 from .result import Plan, Progress, TortureResult
-from .schedule import Step, Surroundings, pace, steps
+from .schedule import Fault, Step, Surroundings, certain, pace, steps
 from .sessions import refuse_some
 
 __all__ = ["torture"]
 
 _TICK_SECONDS = 0.5
 _START_SECONDS = 60.0
+# Shorter ones are for a look: not every kind has to come in them.
+_EACH_KIND_MINUTES = 1.0
 _LAG_EVERY_SECONDS = 2.0
 # A rebalance may take a minute; without any progress for longer, they are stuck.
 _STUCK_SECONDS = 120.0
@@ -174,8 +177,12 @@ class _Kit:
             coming = group.create_task(parents.run(), name="torture-parents")
             faults = Faults(cast.targets(), self._progress)
             started = await self._wait_at_work(cast)
-            await self._inject(group, faults, pace(started, self._plan.minutes * 60))
+            surroundings = self._surroundings()
+            await self._inject(group, faults, surroundings, pace(started, self._plan.minutes * 60))
             cast.calm()
+            if self._plan.minutes >= _EACH_KIND_MINUTES:
+                await self._complete(faults, surroundings)
+                cast.calm()
             await self._leave_zombie(faults, cast)
             await cast.feeder.member.stop()
             await cast.drain_spool()
@@ -197,13 +204,32 @@ class _Kit:
         self._progress.phase = ""
         return passed
 
-    async def _inject(self, group: asyncio.TaskGroup, faults: Faults, slower: float) -> None:
-        """The faults, each in a task of its own; returns when the last is over."""
+    def _surroundings(self) -> Surroundings:
         place = self._place
         assert place is not None  # noqa: S101 - it was opened
-        surroundings = Surroundings(
-            self._plan.sinks, kafka_proxy=place.own is not None, own_servers=place.own is not None
-        )
+        own = place.own is not None
+        return Surroundings(self._plan.sinks, kafka_proxy=own, own_servers=own)
+
+    async def _complete(self, faults: Faults, surroundings: Surroundings) -> None:
+        """Each kind that has not happened, one after the other while nothing else is broken."""
+        faults.over.clear()
+        for kind in Fault:
+            if kind in surroundings.left_out() or self._progress.faults[kind.value]:
+                continue
+            if len(self._progress.findings) >= _MOST_FINDINGS:
+                break
+            self._progress.phase = f"still to come: {kind.value}"
+            await faults.inject(certain(self._plan.seed, kind, surroundings))
+        faults.over.set()
+
+    async def _inject(
+        self,
+        group: asyncio.TaskGroup,
+        faults: Faults,
+        surroundings: Surroundings,
+        slower: float,
+    ) -> None:
+        """The faults, each in a task of its own; returns when the last is over."""
         began = time.monotonic()
         self._progress.ends_at = began + self._plan.minutes * 60
         running: set[asyncio.Task[None]] = set()

@@ -6,7 +6,7 @@ is in the deck, also in a short run.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from random import Random
 
@@ -17,6 +17,7 @@ __all__ = [
     "Fault",
     "Step",
     "Surroundings",
+    "certain",
     "pace",
     "steps",
 ]
@@ -204,6 +205,12 @@ def steps(seed: int, surroundings: Surroundings) -> Iterator[Step]:
         for fault in dealt:
             yield _step(chance, fault, surroundings.sinks)
         dealt = deck
+
+
+def certain(seed: int, fault: Fault, surroundings: Surroundings) -> Step:
+    """A step of a kind that finds what to break where all are at work and nothing is broken."""
+    chance = Random(f"torture/{seed}/{fault}")  # noqa: S311 - no secret
+    return replace(_step(chance, fault, surroundings.sinks), detail=_detail(fault, 0.0), count=1)
 
 
 def _step(chance: Random, fault: Fault, sinks: int) -> Step:

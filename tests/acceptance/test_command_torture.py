@@ -155,11 +155,11 @@ def alive(process: psutil.Process) -> bool:
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("seed", [21, 22])
 def test_a_longer_torture_finds_nothing(own: Command, seed: int) -> None:
-    """Long enough for every kind of fault."""
+    """Long enough for every kind of fault, also on a busy machine."""
     result = own("torture", "--minutes", "3", "--seed", str(seed), "--json", timeout=580).ok()
     check(result.json)
     assert set(result.json["faults"]) == {kind.value for kind in Fault}
-    assert result.json["faults_total"] > 90
+    assert result.json["faults_total"] > 2 * len(Fault)
     assert result.json["waiting"]
 
 

@@ -14,6 +14,7 @@ from oddslog.deploy.torture.schedule import (
     Fault,
     Step,
     Surroundings,
+    certain,
     pace,
     steps,
 )
@@ -54,6 +55,16 @@ def test_a_busy_machine_is_given_time() -> None:
     for seed in range(20):
         pauses = [step.pause_seconds * slowest for step in first(len(Fault), seed)]
         assert sum(pauses) < 180.0 - 20.0
+
+
+def test_what_is_to_happen_for_certain_is_no_rare_thing() -> None:
+    """The first coming to a point that each process comes to."""
+    for fault in Fault:
+        step = certain(1, fault, EVERYTHING)
+        assert (step.fault, step.count) == (fault, 1)
+        assert step == certain(1, fault, EVERYTHING)
+    assert certain(1, Fault.FEEDER_KILLED_AT_POINT, EVERYTHING).detail == "ingest.before_send"
+    assert certain(1, Fault.SINK_FROZEN_AT_POINT, EVERYTHING).detail == "sink.before_copy"
 
 
 def test_ten_minutes_are_hundreds_of_faults() -> None:
