@@ -139,7 +139,10 @@ class ContentCheck:
             elif not same_raw:
                 what = "raw_response is not what the log holds"
                 pair.other = FieldDifference("raw_response", what)
-            pair.mended = pair.other is not None and pair.lettered
+            pair.mended = pair.other is not None and self._is_resent(pair)
+
+    def _is_resent(self, pair: _Pair) -> bool:
+        return pair.lettered and self.part.letters.is_resent(pair.item.record, pair.item.item)
 
     def _judge(self, pairs: Sequence[_Pair]) -> None:
         """A record may hold a snapshot twice: the row is one of them."""

@@ -45,7 +45,7 @@ READ_ID_FLOORS = text("SELECT value FROM oddslog_meta WHERE name = 'id_floors'")
 # Of a part of the log: uses the unique key of their source.
 LETTERS = text(
     """
-    SELECT d.log_partition, d.log_offset, d.item, d.status
+    SELECT d.log_partition, d.log_offset, d.item, d.status, d.redrives_seen > 0 AS resent
     FROM unnest(CAST(:partitions AS int[]), CAST(:starts AS bigint[]), CAST(:ends AS bigint[]))
          AS u(partition, first, last)
     JOIN oddslog_dead_letters AS d

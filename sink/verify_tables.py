@@ -22,6 +22,7 @@ from .database import savepoint
 from .dead_letters import REDRIVEN
 from .items import Key, LogRecord, PartitionPart, items_of
 from .verify_compare import StoredMarkets, StoredRow, same_document
+from .verify_letters import OwnLetter
 from .verify_logs import Source
 from .verify_redrives import NamedLetter, Redriven
 
@@ -95,8 +96,8 @@ class Tables:
 
     async def letters(
         self, log_id: int, parts: Sequence[PartitionPart]
-    ) -> dict[tuple[int, int, int], str]:
-        """The dead letters of a part of the log: status by partition, offset and item."""
+    ) -> dict[tuple[int, int, int], OwnLetter]:
+        """The dead letters of a part of the log, by partition, offset and item."""
         rows = await self._connection.execute(
             sql.LETTERS,
             {
@@ -106,7 +107,10 @@ class Tables:
                 "ends": [part.end for part in parts],
             },
         )
-        return {(row.log_partition, row.log_offset, row.item): row.status for row in rows}
+        return {
+            (row.log_partition, row.log_offset, row.item): OwnLetter(row.status, row.resent)
+            for row in rows
+        }
 
     async def named_letters(
         self, log_ids: Sequence[int], named: Collection[Redriven]

@@ -17,7 +17,7 @@ from tests.support.fragments import confirming, good
 from tests.support.kafka import make_anew, produce
 from tests.support.polls import one
 from tests.support.table_changes import COLUMNS, change_one
-from tests.support.verifying import change, contents, fill_messy, verified
+from tests.support.verifying import LATE_EVENT, change, contents, fill_messy, verified
 
 # What is changed, and the difference that is found first: kind, offset, field.
 FINDS = {
@@ -140,6 +140,19 @@ async def test_any_change_is_found(
 ) -> None:
     """Each column of each table once, rows deleted and copied; each mended again."""
     await find_changes(kafka, topic, parents_engine, run_sink, seed=1, turns=len(COLUMNS) + 8)
+    await check_a_swept_row(kafka, topic, parents_engine)
+
+
+async def check_a_swept_row(kafka: KafkaConnection, topic: str, engine: AsyncEngine) -> None:
+    """It has a dead letter, that was written: what the hash does not cover is mended there too."""
+    before = await contents(engine)
+    await change(
+        engine, "UPDATE odds_snapshots SET raw_response = '{}' WHERE event_id = :id", id=LATE_EVENT
+    )
+    found = (await verified(engine, kafka, topic, repair=True)).findings
+    assert [one.field for one in found.differences] == ["raw_response"]
+    assert (await verified(engine, kafka, topic)).findings.equal
+    assert await contents(engine) == before
 
 
 @pytest.mark.faults

@@ -20,7 +20,7 @@ from tests.support.kafka import delete_records, produce
 from tests.support.polls import one, rows
 from tests.support.waiting import until
 
-__all__ = ["Unwatched", "add_parents", "change", "contents", "fill_messy", "verified"]
+__all__ = ["LATE_EVENT", "Unwatched", "add_parents", "change", "contents", "fill_messy", "verified"]
 
 LATER = NOON + timedelta(hours=1)
 LONG = "x" * 60
