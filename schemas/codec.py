@@ -12,15 +12,17 @@ from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from io import BytesIO
-from typing import Any, NamedTuple, TypedDict
+from typing import Any, TypedDict
 
 import fastavro
 
+from .avro_writer import write_fragment
 from .content_hash import content_hash
+from .encoded_markets import MarketRecord
 from .errors import DecodeError, InvalidRecordError
 from .framing import CURRENT_SCHEMA, frame, split_frame, writer_schema
 from .json_document import encode_document
-from .json_text import is_plain
+from .market_steps import encode_markets
 from .records import (
     INFINITE_TIMES,
     CompetitorSnapshotWriteData,
@@ -47,25 +49,9 @@ __all__ = [
 
 AnySnapshot = SnapshotWriteData | CompetitorSnapshotWriteData
 
-# Upper bounds of what Avro adds to the text of a market and of a snapshot:
-# 8 fields with a union branch (1), a length (5) or a double (8); ids and times (10).
-_MARKET_FRAME_BYTES = 72
+# Upper bound of what Avro adds to a snapshot's markets: ids and times (10 each), the
+# lengths of the raw response and of the array.
 _SNAPSHOT_FRAME_BYTES = 80
-# Markets that take about a millisecond to encode.
-_STEP_MARKETS = 32
-
-
-class MarketRecord(TypedDict):
-    """One market in the Avro form."""
-
-    betpawa_market_id: str
-    betpawa_market_name: str
-    line: float | None
-    handicap_type: str | None
-    handicap_home: float | None
-    handicap_away: float | None
-    outcomes: str
-    market_groups: str | None
 
 
 class SnapshotRecord(TypedDict):
@@ -143,20 +129,9 @@ def snapshot_steps(
     """
     if snapshot.captured_at is None:
         raise InvalidRecordError("captured_at", "is not stamped")
-    markets: list[MarketRecord] = []
-    hashed: list[list[Any]] = []
-    size = _SNAPSHOT_FRAME_BYTES
-    replaced = 0
-    plain = True
-    for index, market in enumerate(snapshot.markets):
-        made_market = _market(market, index)
-        markets.append(made_market.record)
-        hashed.append(made_market.fields)
-        replaced += made_market.replaced
-        size += made_market.size_bytes
-        plain = plain and made_market.plain
-        if index % _STEP_MARKETS == _STEP_MARKETS - 1:
-            yield
+    encoded = yield from encode_markets(snapshot.markets)
+    size = _SNAPSHOT_FRAME_BYTES + encoded.size_bytes
+    replaced = encoded.replaced
     raw = None
     if raw_response and snapshot.raw_response is not None:
         yield
@@ -171,9 +146,11 @@ def snapshot_steps(
         "bookmaker_id": bookmaker_id,
         "captured_at": snapshot.captured_at,
         "scrape_run_id": snapshot.scrape_run_id,
-        "content_hash": content_hash(kind.value, ids, snapshot.captured_at, hashed, plain=plain),
+        "content_hash": content_hash(
+            kind.value, ids, snapshot.captured_at, encoded.fields, plain=encoded.plain
+        ),
         "raw_response": raw,
-        "markets": markets,
+        "markets": encoded.records,
     }
     return SnapshotPart(kind, event_id, made, size, replaced)
 
@@ -184,8 +161,14 @@ def encode(fragment: EventWrites) -> bytes:
     Raises:
         InvalidRecordError: a value that the schema cannot hold.
     """
-    body = BytesIO()
-    body.write(frame())
+    try:
+        body = write_fragment(fragment)
+        return frame() + (_by_fastavro(fragment) if body is None else body)
+    except (ValueError, TypeError, OverflowError) as error:
+        raise InvalidRecordError("fragment", f"does not fit the Avro schema: {error}") from error
+
+
+def _by_fastavro(fragment: EventWrites) -> bytes:
     record = {
         "batch_id": fragment.batch_id,
         "batch_index": fragment.batch_index,
@@ -200,10 +183,8 @@ def encode(fragment: EventWrites) -> bytes:
         "confirmations": fragment.confirmations,
         "unchanged_ids": fragment.unchanged_ids,
     }
-    try:
-        fastavro.schemaless_writer(body, writer_schema(CURRENT_SCHEMA), record)
-    except (ValueError, TypeError, OverflowError) as error:
-        raise InvalidRecordError("fragment", f"does not fit the Avro schema: {error}") from error
+    body = BytesIO()
+    fastavro.schemaless_writer(body, writer_schema(CURRENT_SCHEMA), record)
     return body.getvalue()
 
 
@@ -291,68 +272,6 @@ def _identity(snapshot: AnySnapshot) -> tuple[Kind, int, int | None]:
     if isinstance(snapshot, SnapshotWriteData):
         return Kind.BETPAWA, snapshot.event_id, snapshot.bookmaker_id
     return Kind.COMPETITOR, snapshot.competitor_event_id, None
-
-
-class _Market(NamedTuple):
-    """One market encoded: its record, its fields as the hash takes them, its size."""
-
-    record: MarketRecord
-    fields: list[Any]
-    size_bytes: int
-    replaced: int
-    plain: bool
-
-
-def _market(market: MarketWriteData, index: int) -> _Market:
-    try:
-        outcomes = encode_document("outcomes", market.outcomes)
-        groups = (
-            None
-            if market.market_groups is None
-            else encode_document("market_groups", market.market_groups)
-        )
-    except InvalidRecordError as error:
-        raise InvalidRecordError(f"markets[{index}].{error.field}", error.problem) from error
-    market_id, name, handicap_type = (
-        market.betpawa_market_id,
-        market.betpawa_market_name,
-        market.handicap_type,
-    )
-    numbers = [market.line, market.handicap_home, market.handicap_away]
-    record: MarketRecord = {
-        "betpawa_market_id": market_id,
-        "betpawa_market_name": name,
-        "line": numbers[0],
-        "handicap_type": handicap_type,
-        "handicap_home": numbers[1],
-        "handicap_away": numbers[2],
-        "outcomes": outcomes.text,
-        "market_groups": None if groups is None else groups.text,
-    }
-    size = _MARKET_FRAME_BYTES + _text_bytes(market_id) + _text_bytes(name) + outcomes.size_bytes
-    plain, replaced = outcomes.plain, outcomes.replaced
-    if handicap_type is not None:
-        size += _text_bytes(handicap_type)
-    if groups is not None:
-        size += groups.size_bytes
-        plain, replaced = plain and groups.plain, replaced + groups.replaced
-    fields = [
-        market_id,
-        name,
-        numbers[0],
-        handicap_type,
-        numbers[1],
-        numbers[2],
-        outcomes.said,
-        None if groups is None else groups.said,
-    ]
-    # The documents were looked at; what stands beside them is all at one level.
-    plain = plain and is_plain(fields[:6], 1)
-    return _Market(record, fields, size, replaced, plain)
-
-
-def _text_bytes(text: str) -> int:
-    return len(text) if text.isascii() else len(text.encode())
 
 
 def _loads_optional(text: str | None) -> Any:

@@ -8,7 +8,7 @@ hold, become U+FFFD and are counted.
 from typing import Any, NamedTuple
 
 from .errors import InvalidRecordError
-from .json_text import is_plain, plain_bytes, text_of
+from .json_text import are_plain, is_plain, plain_bytes, text_of
 
 __all__ = ["MAX_DEPTH", "Document", "encode_document"]
 
@@ -43,7 +43,8 @@ def encode_document(field: str, document: Any) -> Document:
         InvalidRecordError: something in it is not JSON; names the path.
     """
     # Checked first: orjson must never see what it would write differently.
-    if is_plain(document, MAX_DEPTH):
+    root = type(document) in (dict, list)
+    if root and (are_plain([document], MAX_DEPTH) or is_plain(document, MAX_DEPTH)):
         raw = plain_bytes(document)
         if raw is not None and b"\\u0000" not in raw:
             return Document(raw.decode(), len(raw), 0, document, True)

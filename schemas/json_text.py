@@ -6,12 +6,21 @@ standard library writes it, and so the definition. orjson writes the same text o
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from itertools import chain
 from typing import Any
 
 import orjson
 
-__all__ = ["is_plain", "plain_bytes", "plain_sorted_bytes", "sorted_text", "text_of"]
+__all__ = [
+    "are_plain",
+    "is_plain",
+    "plain_bytes",
+    "plain_lines",
+    "plain_sorted_bytes",
+    "sorted_text",
+    "text_of",
+]
 
 _EXACT = frozenset({str, int, bool, type(None)})
 
@@ -75,6 +84,60 @@ def is_plain(node: Any, depth: int) -> bool:
         elif kind not in _EXACT and not is_plain(member, depth - 1):
             return False
     return True
+
+
+# Far more than a document has: one that contains itself would double at each level.
+_MOST_NODES = 100_000
+_PLAIN = _EXACT | {dict, list, float}
+
+
+def are_plain(nodes: Sequence[Any], depth: int) -> bool:
+    """Whether each of the nodes is plain, to `depth` levels, or what may be in such a one.
+
+    Says what `is_plain` says, level by level for all of them, which takes half the time;
+    or False of 100,000 nodes. Keys are not looked at: orjson refuses those that are not str.
+    """
+    level = nodes
+    for _ in range(depth + 1):
+        kinds = set(map(type, level))
+        if not kinds <= _PLAIN or len(level) > _MOST_NODES:
+            return False
+        if float in kinds and not _are_plain_floats([n for n in level if type(n) is float]):
+            return False
+        members: list[Any] = []
+        if list in kinds:
+            members += chain.from_iterable([n for n in level if type(n) is list])
+        if dict in kinds:
+            members += chain.from_iterable([n.values() for n in level if type(n) is dict])
+        elif list not in kinds:
+            return True
+        level = members
+    return False
+
+
+def _are_plain_floats(numbers: list[float]) -> bool:
+    total = sum(numbers)
+    if total == total and min(numbers) >= 1e-4 and max(numbers) < 1e16:
+        return True
+    return is_plain(numbers, 1)
+
+
+_LINE = orjson.Fragment(b"\n")
+
+
+def plain_lines(documents: Sequence[Any]) -> list[bytes] | None:
+    """The texts of plain documents in UTF-8, written by one call.
+
+    JSON escapes line breaks, so a bare one only stands between two documents. None
+    where one has a NUL character, or `plain_bytes` would give None.
+    """
+    members = [_LINE] * (2 * len(documents))
+    members[::2] = documents
+    raw = plain_bytes(members)
+    if raw is None or b"\\u0000" in raw:
+        return None
+    # "[1,\n,2,\n]"
+    return raw[1:-3].split(b",\n,") if documents else []
 
 
 def plain_bytes(document: Any) -> bytes | None:

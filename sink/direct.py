@@ -15,7 +15,7 @@ import structlog
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession
 
-from ..schemas.codec import AnySnapshot, EventWrites, snapshot_part
+from ..schemas.codec import AnySnapshot, EventWrites, SnapshotRecord, snapshot_part
 from ..schemas.errors import InvalidRecordError
 from ..schemas.kill_points import reached
 from ..schemas.records import SnapshotWriteData, WriteBatch
@@ -38,6 +38,7 @@ from .items import (
     natural_key,
 )
 from .migrate import check_migrated
+from .packed_fragment import pack_encoded
 from .runs import write_arrivals
 from .write import write_items
 
@@ -177,7 +178,8 @@ async def _items(batch: WriteBatch) -> tuple[Items, list[DeadLetter]]:
             continue
         record = _record(_fragment(batch, part.kind, part.event_id))
         key = natural_key(part.kind, part.event_id, part.record)
-        items.snapshots.append(SnapshotItem(part.kind, key, part.record, record, number))
+        data = SnapshotRecord(**{**part.record, "markets": pack_encoded(part.record["markets"])})
+        items.snapshots.append(SnapshotItem(part.kind, key, data, record, number))
         number += 1
     _add_confirmations(items, batch)
     return items, unencodable

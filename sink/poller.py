@@ -26,8 +26,9 @@ log = structlog.get_logger("oddslog.sink")
 
 # How long a poll waits for records, and so how long a stop may take to be seen.
 _POLL_TIMEOUT_MS = 250
-# Records of one getmany: decoding 20 of 75 KB blocks the loop about 10 ms.
-_CHUNK_RECORDS = 20
+# Records of one getmany. Decoding 8 of 170 markets holds the loop up for 2 ms: so long,
+# at most, the writer waits to go on with its transaction.
+_CHUNK_RECORDS = 8
 # A poll waits a quarter of a second: one that takes so much longer was frozen with
 # its process, long enough for a topic to be deleted and made anew.
 _AWAY_SECONDS = 2.0

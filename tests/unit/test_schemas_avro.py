@@ -69,7 +69,9 @@ def apache_schemas() -> Iterator[dict[str, avro.schema.Schema]]:
 def as_apache(fragment: EventWrites) -> dict[str, Any]:
     """A fragment in the types of Apache's package."""
     values = {field.name: getattr(fragment, field.name) for field in fields(EventWrites)}
-    return values | {"batch_id": str(fragment.batch_id), "kind": fragment.kind.name}
+    snapshots = [{**one, "markets": list(one["markets"])} for one in fragment.snapshots]
+    text = {"batch_id": str(fragment.batch_id), "kind": fragment.kind.name}
+    return values | text | {"snapshots": snapshots}
 
 
 def apache_reads(schema: avro.schema.Schema, value: bytes) -> Any:

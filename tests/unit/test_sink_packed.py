@@ -16,8 +16,10 @@ from oddslog.schemas.codec import (
     snapshot_part,
 )
 from oddslog.schemas.errors import DecodeError
+from oddslog.schemas.records import MarketWriteData, SnapshotWriteData
 from oddslog.sink.packed import PACKED_FIELDS, PackedMarkets, pack, row_start
-from oddslog.sink.packed_fragment import decode_packed
+from oddslog.sink.packed_fragment import decode_packed, pack_encoded
+from tests.support.batches import NOON
 from tests.support.fragments import good, holding, record, with_market
 from tests.support.mutations import corpus, mutants
 
@@ -59,6 +61,11 @@ def test_whatever_we_write_is_packed_and_means_the_same(whole: list[AnySnapshot]
         assert packed_in(fragment)
         assert repr(fragment) == repr(decode(value))
         (packed,), (plain,) = fragment.snapshots, decode(value).snapshots
+        unsent = pack_encoded(snapshot_part(one).record["markets"])
+        assert (unsent.rows, unsent.longest) == (
+            pack(plain["markets"]).rows,
+            pack(plain["markets"]).longest,
+        )
         assert pack(plain["markets"]).rows == pack(packed["markets"]).rows
         assert pack(plain["markets"]).longest == pack(packed["markets"]).longest
         assert packed["markets"] == plain["markets"]
@@ -147,6 +154,16 @@ def test_a_sequence_of_records() -> None:
     assert markets != [*plain, plain[0]]
     with pytest.raises(TypeError):
         hash(markets)
+
+
+@pytest.mark.parametrize("length", [4, 8191, 8192])
+def test_markets_that_were_not_sent_are_packed(length: int) -> None:
+    """Of any length, as those are that come from the log."""
+    market = MarketWriteData("1", "n", 2.5, None, None, None, ["x" * (length - 4)], None)
+    snapshot = SnapshotWriteData(1, 1, None, None, (market, market), NOON)
+    markets = snapshot_part(snapshot).record["markets"]
+    assert len(markets[0]["outcomes"]) == length
+    assert pack_encoded(markets).rows == pack(list(markets)).rows
 
 
 def test_text_that_is_no_unicode_is_refused() -> None:
