@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from ..ingest.fragments import Fragment
 from ..ingest.kafka_destination import ROTATE_RECORDS
@@ -59,7 +59,8 @@ async def open_letter_topic(settings: Settings) -> AsyncIterator[SendingLetters 
         yield None
         return
     publisher = Publisher(
-        settings.kafka(),
+        # The bytes of a letter go as they came: nothing of them is registered.
+        replace(settings.kafka(), schema_registry_url=None),
         settings.dead_letter_topic,
         linger_ms=5,
         client_id="oddslog-letters",

@@ -11,16 +11,19 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 from structlog.testing import capture_logs
 
+from oddslog.deploy.configuration import read_configuration
+from oddslog.deploy.letter_topic import open_letter_topic
 from oddslog.deploy.torture.proxy import Proxy
 from oddslog.ingest import AsyncWriteQueue, KafkaDestination
 from oddslog.schemas import KafkaConnection, WriteBatch
 from oddslog.schemas.codec import crc32_text
 from oddslog.schemas.errors import ConfigurationError, DeliveryError, UnreachableError
-from oddslog.schemas.framing import CURRENT_SCHEMA, registry_id, schema_text
+from oddslog.schemas.framing import CURRENT_SCHEMA, frame, registry_id, schema_text
 from oddslog.schemas.registry import SchemaRegistry
 from oddslog.schemas.wire import HEADER_CRC32
 from oddslog.sink import SinkOptions, SinkSource, open_sink
 from oddslog.sink.items import LogRecord
+from oddslog.sink.letter_records import LetterRecord
 from oddslog.sink.log_reader import open_log_reader
 from oddslog.sink.service import Sink
 from tests.support.apicurio import Apicurio
@@ -178,6 +181,26 @@ async def test_what_the_registry_does_not_know_is_a_dead_letter_with_its_reason(
         messages = sorted(row.message for row in found)
     assert any(f"schema id {other} (fingerprint" in message for message in messages)
     assert any(f"schema id {2**31 - 1}, which the schema registry" in one for one in messages)
+
+
+async def test_copies_of_letters_are_the_bytes_as_they_came(
+    kafka: KafkaConnection, apicurio: Apicurio, registry: SchemaRegistry, topic: str
+) -> None:
+    """Nothing is registered for the dead-letter topic, and no frame is changed."""
+    settings = read_configuration(
+        {
+            "bootstrap_servers": kafka.bootstrap_servers,
+            "dead_letter_topic": topic,
+            "schema_registry_url": apicurio.url(),
+        }
+    ).settings
+    value = frame() + b"no fragment"
+    async with open_letter_topic(settings) as letters:
+        assert letters is not None
+        await letters.send([LetterRecord(1, b"key", value, [])])
+    (record,) = await read_all(kafka, topic)
+    assert record.value == value
+    assert registry.versions(f"{topic}-value") == []
 
 
 async def test_without_the_registry_a_known_id_is_enough_for_a_producer(

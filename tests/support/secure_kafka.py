@@ -154,9 +154,8 @@ class Grant(NamedTuple):
     name: str
 
 
-_RESOURCES = {"topic": 2, "group": 3, "cluster": 4}
-_OPERATIONS = {"Read": 3, "Write": 4, "Create": 5, "Delete": 6, "Alter": 7, "Describe": 8}
-_OPERATIONS |= {"DescribeConfigs": 10}
+_RESOURCES = {"topic": 2, "group": 3}
+_OPERATIONS = {"Read": 3, "Write": 4, "DescribeConfigs": 10}
 _LITERAL, _ALLOW = 3, 3
 
 
@@ -222,16 +221,15 @@ async def grant(admin: KafkaConnection, grants: Iterable[Grant]) -> None:
 
 
 def documented_grants(topic: str, group: str) -> list[Grant]:
-    """The rights of docs/security.md, for another topic and group."""
+    """The rights of docs/security.md, for another topic (with its .dead) and group."""
     page = (ROOT / "docs" / "security.md").read_text("utf-8").replace("\\\n", " ")
     found = []
     for line in re.findall(r"^kafka-acls\.sh .*--add .*$", page, re.MULTILINE):
         (user,) = re.findall(r"--allow-principal User:(\S+)", line)
-        ((resource, name),) = re.findall(r"--(topic|group|cluster)\b ?(\S*)", line)
-        names = {"topic": topic, "group": group, "cluster": "kafka-cluster"}
-        assert name in ("odds.writes", "oddslog-sink", ""), line
+        ((resource, name),) = re.findall(r"--(topic|group) (\S+)", line)
+        names = {"odds.writes": topic, "odds.dead": f"{topic}.dead", "oddslog-sink": group}
         found += [
-            Grant(user, operation, resource, names[resource])
+            Grant(user, operation, resource, names[name])
             for operation in re.findall(r"--operation (\S+)", line)
         ]
     return found
