@@ -50,6 +50,7 @@ check: install $(LINKS)  ## Lint, format and types
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy -p oddslog
 	@$(BIN)/mypy tests
+	@$(BIN)/mypy docs/examples
 
 bench: install  ## Rows a second: ORM, bare COPY, this sink (ARGS=--json)
 	@$(BIN)/python -m tests.bench $(ARGS)
