@@ -38,7 +38,7 @@ class PartitionState:
     Attributes:
         ledger_known: whether the database was asked; without a row it has nothing.
         appended_at: when the oldest record that is not written was appended.
-        ahead: whether the ledger is behind the log's end: it is another log's.
+        ahead: whether the ledger is past the log's end somewhere: it is another log's.
     """
 
     partition: int
@@ -158,7 +158,7 @@ class Overview:
                 f" {log.partition_count}: it was made anew"
             )
         for state in self.partitions():
-            if state.ahead:
+            if state.partition in self.ahead:
                 return (
                     f"The ledger is of another log: partition {state.partition} goes on at offset"
                     f" {state.ledger_next:,}, and the log ends at {state.log_end:,}"
@@ -193,7 +193,7 @@ class Overview:
                     row.updated_at if row is not None else None,
                     self.oldest.get(number),
                     members.get(number),
-                    number in self.ahead,
+                    bool(self.ahead),
                 )
             )
         return states

@@ -70,7 +70,8 @@ def view_of(overview: Overview, *, wide: bool = True) -> View:
 def fitted(overview: Overview, size: Size, *, every_seconds: float) -> RenderableType:
     """An overview in just one screen: what lags most is kept, the rest is counted."""
     troubles = [part for line in _troubles(overview) for part in _wrapped(line, size.width)]
-    head = [_clock(overview, size.width, every_seconds), _summary(overview), *troubles]
+    summary = _whole(_summary(overview), size.width)
+    head = [_clock(overview, size.width, every_seconds), *summary, *troubles]
     states = overview.partitions()
     foot = _foot(overview, _MOST_MEMBERS, _MOST_CAUSES)
     room = size.height - len(head) - 1  # the table's own head
@@ -220,30 +221,32 @@ def _letters(overview: Overview, most: int) -> list[Text]:
     if database is None:
         return []
     counts = ", ".join(
-        f"{count:,} {status} ({reason})" for status, reason, count in database.state.dead_letters
+        f"{count:,} {status} ({reason})"
+        for status, reason, count in database.state.dead_letters
+        if status != "waiting"  # they have a line of their own
     )
     # Those that were written or discarded since are history.
     style = _WEAK if any(status == "dead" for status, *_ in database.state.dead_letters) else ""
     lines = [_fact("dead letters", counts or "none", style)]
     told = [cause for cause in database.causes if cause.status == "dead"]
     for cause in told[:most]:
-        of = [cause.sqlstate, cause.constraint, cause.field and f"field {cause.field}"]
-        why = ", ".join(filter(None, [cause.reason, *of]))
+        of = (cause.reason, cause.sqlstate, cause.constraint, cause.field)
+        why = ", ".join(filter(None, of))
         last = duration_words((overview.at - cause.last_seen_at).total_seconds())
-        lines.append(_fact("", f"{cause.letters:,} {why}, the last {last} ago"))
+        lines.append(_fact("", f"{cause.letters:,} {why}, last {last} ago"))
     if len(told) > most:
         lines.append(_fact("", f"and {len(told) - most} more causes: oddslog dlq list", _DIM))
     if overview.places.dead_letter_topic is not None and database.unpublished_letters:
         unsent = f"{database.unpublished_letters:,} letters for {overview.places.dead_letter_topic}"
         if database.oldest_unpublished_at is not None:
-            unsent += f", the first {_ago(overview, database.oldest_unpublished_at)} ago"
+            unsent += f", first {_ago(overview, database.oldest_unpublished_at)} ago"
         lines.append(_fact("to publish", unsent, _WEAK))
-    waiting = f"{database.waiting_letters:,} snapshots for their event, bookmaker or run"
+    waiting = f"{database.waiting_letters:,} snapshots for event, bookmaker or run"
     if database.oldest_waiting_at is not None:
-        waiting += f", the first {_ago(overview, database.oldest_waiting_at)} ago"
+        waiting += f", first {_ago(overview, database.oldest_waiting_at)} ago"
     pending = f"{database.state.pending_confirmations:,} confirmations"
     if database.oldest_pending_at is not None:
-        pending += f", the first {_ago(overview, database.oldest_pending_at)} ago"
+        pending += f", first {_ago(overview, database.oldest_pending_at)} ago"
     lines.append(_fact("waiting", waiting if database.waiting_letters else "none"))
     lines.append(_fact("pending", pending if database.state.pending_confirmations else "none"))
     lines.append(_fact("database", bytes_words(database.state.size_bytes)))
@@ -254,16 +257,18 @@ def _spool(overview: Overview) -> Text:
     spool = overview.spool_view
     if spool is None:
         raise AssertionError("only called where there is one")
-    words = f"{spool.fragments:,} fragments, {bytes_words(spool.bytes)}"
-    words += f" of {bytes_words(overview.places.spool_bytes)}"
-    if spool.oldest_at is not None:
-        words += f", the first {_ago(overview, spool.oldest_at)} ago"
+    words = []
     if spool.rejected:
-        words += f"; {spool.rejected:,} rejected: oddslog spool status"
+        words.append(f"{spool.rejected:,} rejected: oddslog spool status")
     if spool.damaged_files:
-        words += f"; {len(spool.damaged_files)} damaged file(s) put aside"
+        words.append(f"{len(spool.damaged_files)} damaged file(s) put aside")
+    most = bytes_words(overview.places.spool_bytes)
+    held = f"{spool.fragments:,} fragments, {bytes_words(spool.bytes)} of {most}"
+    if spool.oldest_at is not None:
+        held += f", first {_ago(overview, spool.oldest_at)} ago"
+    words.append(held)
     bad = spool.rejected or spool.damaged_files
-    return _fact("spool", words, _BAD if bad else _WEAK if spool.fragments else "")
+    return _fact("spool", "; ".join(words), _BAD if bad else _WEAK if spool.fragments else "")
 
 
 def _most_lagging(
@@ -314,6 +319,11 @@ def _wrapped(line: Text, width: int) -> list[Text]:
     if len(lines) > _MOST_ERROR_LINES:
         lines[_MOST_ERROR_LINES - 1 :] = [" ".join(lines[_MOST_ERROR_LINES - 1 :])]
     return [Text(part, line.style) for part in lines]
+
+
+def _whole(line: Text, width: int) -> list[Text]:
+    """As it is where it fits, else on several lines."""
+    return [line] if line.cell_len <= width else _wrapped(line, width)
 
 
 def _cut(line: Text) -> Text:

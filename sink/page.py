@@ -16,8 +16,6 @@ __all__ = ["render_page"]
 _KIB = 1024.0
 # Shown at the top or told by the headline, so not once more.
 _TOLD = {"topic", "group", "partitions", "members", "errors", "at", "wrong_log"}
-# Left out where there is none of it.
-_OPTIONAL = {"spool", "dead_letter_topic", "unpublished_letters"}
 _HEADLINE = (
     "lag_records",
     "lag_seconds",
@@ -40,7 +38,7 @@ def render_page(gathered: Mapping[str, Any], nonce: str) -> str:
         _header(gathered, overview),
         _banners(gathered, overview),
         _headline(overview, sink),
-        _table("Partitions", overview.get("partitions"), bar=True),
+        _table("Partitions", _with_ages(overview), bar=True),
         _own_partitions(overview, sink),
         _table("Members", overview.get("members")),
         *_others(overview),
@@ -96,13 +94,29 @@ def _headline(overview: Mapping[str, Any], sink: Mapping[str, Any]) -> str:
     ]
     letters = overview.get("dead_letters")
     if isinstance(letters, Sequence):
-        total = sum(row.get("letters", 0) for row in letters if isinstance(row, Mapping))
+        # Those that were written, redriven or discarded since are history.
+        dead = [row for row in letters if isinstance(row, Mapping) and row.get("status") == "dead"]
+        total = sum(row.get("letters", 0) for row in dead)
         cards.append(("dead letters", _value("", total), "bad" if total else ""))
     if overview.get("lag_records") is None and sink.get("partitions"):
         lags = [row.get("lag_records") for row in sink["partitions"]]
         known = [lag for lag in lags if lag is not None]
         cards.append(("lag of this member", _value("", sum(known) if known else None), ""))
     return _cards(cards)
+
+
+def _with_ages(overview: Mapping[str, Any]) -> Any:
+    """The partitions, where the time of their last write is how long ago that was."""
+    rows: Any = overview.get("partitions")
+    now = _time(overview.get("at"))
+    if now is None or not _is_rows(rows):
+        return rows
+    return [
+        {name: value for name, value in row.items() if name != "updated_at"}
+        | {"written": None if at is None else f"{_duration((now - at).total_seconds())} ago"}
+        for row in rows
+        for at in [_time(row.get("updated_at"))]
+    ]
 
 
 def _own_partitions(overview: Mapping[str, Any], sink: Mapping[str, Any]) -> str:
@@ -129,8 +143,8 @@ def _others(overview: Mapping[str, Any]) -> list[str]:
             continue
         if _is_rows(value):
             sections.append(_table(_title(name).capitalize(), value))
-        elif value == [] or (value is None and (name.endswith("_error") or name in _OPTIONAL)):
-            continue  # none of it
+        elif value == [] or value is None:
+            continue  # none of it, or a banner says why nobody knows
         elif isinstance(value, Mapping):
             sections.append(_facts(_title(name).capitalize(), list(value.items())))
         else:
@@ -182,10 +196,11 @@ def _table(title: str, rows: Any, *, bar: bool = False) -> str:
         + "</tr>"
         for row in rows[:_MOST_ROWS]
     )
+    opening = '<table class="tight">' if bar else "<table>"
     left = len(rows) - _MOST_ROWS
     more = f"<p>and {left} more, see <a href=/status.json>/status.json</a></p>" if left > 0 else ""
     return (
-        f'<section><h2>{_text(title)}</h2><div class="scroll"><table><thead><tr>{head}</tr></thead>'
+        f'<section><h2>{_text(title)}</h2><div class="scroll">{opening}<thead><tr>{head}</tr></thead>'
         f"<tbody>{body}</tbody></table></div>{more}</section>"
     )
 
@@ -272,12 +287,20 @@ def _duration(seconds: float) -> str:
     return f"{minutes:,.0f} min" if minutes < 120 else f"{minutes / 60:,.1f} h"
 
 
+def _time(value: Any) -> datetime | None:
+    """The aware time that a text is."""
+    if not isinstance(value, str) or value[4:5] != "-" or "T" not in value:
+        return None
+    try:
+        moment = datetime.fromisoformat(value)
+    except ValueError:
+        return None
+    return moment if moment.tzinfo is not None else None
+
+
 def _moment(value: str) -> str:
     """A time as people write it; any other text as it is."""
-    try:
-        moment = datetime.fromisoformat(value) if value[4:5] == "-" and "T" in value else None
-    except ValueError:
-        moment = None
+    moment = _time(value)
     return value if moment is None else moment.strftime("%Y-%m-%d %H:%M:%S %Z").strip()
 
 

@@ -33,6 +33,7 @@ dl { margin:0; } dt { color:var(--dim); } dd { margin:0; font-variant-numeric:ta
   border-radius:8px; }
 table { border-collapse:collapse; width:100%; }
 th, td { padding:6px 12px; text-align:left; vertical-align:top; }
+.tight td { white-space:nowrap; }
 th { color:var(--dim); font-weight:500; font-size:13px; white-space:nowrap; }
 tr + tr td, tbody tr:first-child td { border-top:1px solid var(--line); }
 .number { text-align:right; white-space:nowrap; font-variant-numeric:tabular-nums; }

@@ -103,7 +103,8 @@ def show(
         command = shlex.join(["oddslog", "dlq", "redrive", str(letter_id), "--edit", str(save)])
         run.out.note(f"the letter is in {save}; mend it there, then: {command}")
     if not run.out.as_json:
-        _show_letter(run, described)
+        # Who has it in a file does not want its thousands of lines here, too.
+        _show_letter(run, described, whole=raw is None and save is None)
     run.out.result(described)
 
 
@@ -163,7 +164,7 @@ def _write_new(path: Path, content: bytes) -> None:
         raise ConfigurationError(f"{path} cannot be written: {error.strerror or error}") from error
 
 
-def _show_letter(run: Run, letter: Mapping[str, Any]) -> None:
+def _show_letter(run: Run, letter: Mapping[str, Any], *, whole: bool) -> None:
     source, handled, redrives = letter["source"], letter["handled"], letter["redrives"]
     place = "written without a log"
     if source["topic"] is not None:
@@ -183,6 +184,7 @@ def _show_letter(run: Run, letter: Mapping[str, Any]) -> None:
         ("attempts", letter["attempts"]),
         ("sent again", f"{redrives['sent']}, read again {redrives['seen']}"),
         ("handled", _handled(handled)),
+        ("published", letter["published_at"]),
         ("key", letter["key"]),
         *((f"header {one['name']}", one["value"]) for one in letter["headers"]),
         ("bytes", letter["value_bytes"]),
@@ -196,7 +198,7 @@ def _show_letter(run: Run, letter: Mapping[str, Any]) -> None:
             at = problem["at_byte"]
             run.out.say(f"  before byte {at or 0}:  {problem['hex_before'] or '-'}")
             run.out.say(f"  from byte {at or 0}:    {problem['hex_behind'] or '(the end)'}")
-    if letter["fragment"] is not None:
+    if whole and letter["fragment"] is not None:
         run.out.say(json.dumps(letter["fragment"], indent=2, ensure_ascii=False))
     run.out.note(f"what it means: oddslog dlq explain {letter['id']}")
 

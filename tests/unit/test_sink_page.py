@@ -123,3 +123,14 @@ def test_before_anything_is_known_it_says_so() -> None:
     page = render_page({"ready": False, "problems": ["the sink is starting"]}, "n")
     assert "the sink is starting" in page
     assert "Asking the servers" in page
+
+
+def test_only_what_is_dead_is_red() -> None:
+    """Letters that were redriven or discarded are history; so is what nobody has heard of."""
+    letters = [{"status": status, "reason": "poison", "letters": 3} for status in ("redriven",)]
+    calm = render_page({"overview": {"dead_letters": letters, "oldest_waiting_at": None}}, "n")
+    assert '<div class="card "><dt>dead letters</dt><dd>0</dd>' in calm
+    assert "oldest waiting" not in calm
+    letters.append({"status": "dead", "reason": "poison", "letters": 2})
+    red = render_page({"overview": {"dead_letters": letters}}, "n")
+    assert '<div class="card bad"><dt>dead letters</dt><dd>2</dd>' in red

@@ -109,7 +109,7 @@ def test_kafka_away_leaves_what_the_tables_know() -> None:
     assert "Kafka (answered 1 m 15 s ago): Kafka at kafka-1.example:9092" in text
     assert "start it, or mend ODDSLOG_BOOTSTRAP_SERVERS" in text
     assert "1,233,567" in text
-    assert "1,234 poison, field markets[].betpawa_market_name" in text
+    assert "1,234 poison, markets[].betpawa_market_name, last 3 m 00 s ago" in text
     assert "log end" not in text
 
 
@@ -138,15 +138,17 @@ def test_dead_letters_are_told_by_cause() -> None:
     assert view is not None
     causes = [cause("poison", 90 - number, sqlstate="22001") for number in range(7)]
     text = text_of(replace(overview, database=replace(view, causes=causes)))
-    assert "90 poison, 22001, the last 3 m 00 s ago" in text
+    assert "90 poison, 22001, last 3 m 00 s ago" in text
     assert "and 2 more causes: oddslog dlq list" in text
-    assert "waiting       42 snapshots for their event, bookmaker or run, the first 12 m" in text
+    assert "waiting       42 snapshots for event, bookmaker or run, first 12 m" in text
 
 
 def test_the_spool_is_shown_where_one_is_set() -> None:
     """With what will never be sent."""
     text = text_of(lagging())
-    assert "310 fragments, 40 MiB of 10 GiB, the first 1 m 35 s ago; 2 rejected" in text
+    assert (
+        "2 rejected: oddslog spool status; 310 fragments, 40 MiB of 10 GiB, first 1 m 35 s" in text
+    )
     assert "never used, in /var/lib/scraper/spool" in text_of(replace(level(), spool=None))
     unset = replace(level(), spool=None, places=replace(level().places, spool_dir=None))
     assert "spool" not in text_of(unset)
@@ -252,3 +254,11 @@ def test_tables_that_were_asked_later_are_not_ahead() -> None:
     assert not seen.may_be_ahead
     assert before.lag_records() == 0
     assert before.wrong_log is None
+
+
+def test_the_summary_is_whole_on_80_columns() -> None:
+    """What is read first is not cut; waiting letters are told once."""
+    lines = screen(lagging(), 80, 24)
+    assert " ".join(lines[1:3]).endswith("4,206/s written, 300/s arriving")
+    assert "waiting (missing_parent)" not in "\n".join(lines)
+    assert any("42 snapshots for event, bookmaker or run, first 12 m 00 s ago" in x for x in lines)
