@@ -27,8 +27,6 @@ __all__ = ["SinkSource", "check_database", "check_topic", "open_sink"]
 
 log = structlog.get_logger("oddslog.sink")
 
-_CANNOT_CONNECT = "PostgreSQL does not answer: start it, or mend ODDSLOG_DATABASE_URL"
-
 
 @dataclass(frozen=True)
 class SinkSource:
@@ -127,4 +125,6 @@ def _connection_error(error: BaseException, engine: AsyncEngine) -> OddslogError
         return ConfigurationError(
             f"{masked_url(url)}: the tables are not those of this version (SQLSTATE {sqlstate})"
         )
-    return refused or UnreachableError(f"{masked_url(url)}: {_CANNOT_CONNECT}")
+    return refused or UnreachableError(
+        f"PostgreSQL at {masked_url(url)} does not answer: start it, or mend ODDSLOG_DATABASE_URL"
+    )

@@ -200,7 +200,8 @@ def _table(title: str, rows: Any, *, bar: bool = False) -> str:
     left = len(rows) - _MOST_ROWS
     more = f"<p>and {left} more, see <a href=/status.json>/status.json</a></p>" if left > 0 else ""
     return (
-        f'<section><h2>{_text(title)}</h2><div class="scroll">{opening}<thead><tr>{head}</tr></thead>'
+        f'<section><h2>{_text(title)}</h2><div class="scroll">{opening}'
+        f"<thead><tr>{head}</tr></thead>"
         f"<tbody>{body}</tbody></table></div>{more}</section>"
     )
 

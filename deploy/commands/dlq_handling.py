@@ -111,7 +111,9 @@ def redrive(
     try:
         signals.run(work())
     finally:
-        ended.say(run, dry_run=dry_run)
+        ended.say(run)
+    if not ended.counts:
+        run.out.say("No dead letters of these; nothing was sent")
     run.out.result({**ended.as_json(), "dry_run": dry_run})
     raise typer.Exit(1 if ended.counts["refused"] else 0)
 
@@ -181,7 +183,7 @@ class _Ended:
             self.refused.append({"id": verdict.id, "problem": verdict.problem})
             run.out.say(f"letter {verdict.id} {verdict.problem}", style="red")
 
-    def say(self, run: Run, *, dry_run: bool) -> None:
+    def say(self, run: Run) -> None:
         for outcome, words in _SAID.items():
             if self.counts[outcome]:
                 run.out.say(f"{_letters(self.counts[outcome])}: {words}")
@@ -192,8 +194,6 @@ class _Ended:
             run.out.say(f"{_letters(self.counts['refused'])}: not sent", style="red")
         if self.counts["sent"]:
             run.out.note("the sink marks them when it writes them; see: oddslog dlq list")
-        if not self.counts and not dry_run:
-            run.out.say("No dead letters of these; nothing was sent")
 
     def as_json(self) -> dict[str, object]:
         outcomes = ("sent", "would_send", "written", "refused")
