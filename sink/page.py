@@ -196,7 +196,9 @@ def _table(title: str, rows: Any, *, bar: bool = False) -> str:
         + "</tr>"
         for row in rows[:_MOST_ROWS]
     )
-    opening = '<table class="tight">' if bar else "<table>"
+    # Rows of one line, but for lists: those may be long.
+    lists = any(isinstance(value, list | tuple) for row in rows for value in row.values())
+    opening = "<table>" if lists else '<table class="tight">'
     left = len(rows) - _MOST_ROWS
     more = f"<p>and {left} more, see <a href=/status.json>/status.json</a></p>" if left > 0 else ""
     return (
