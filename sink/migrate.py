@@ -21,7 +21,14 @@ from .classify import sqlstate_of
 from .errors import NotMigratedError, TableInUseError
 from .tables import PARENT_TABLES, make_metadata
 
-__all__ = ["VERSION_TABLE", "check_migrated", "current_revision", "head_revision", "migrate"]
+__all__ = [
+    "VERSION_TABLE",
+    "check_migrated",
+    "current_revision",
+    "fits",
+    "head_revision",
+    "migrate",
+]
 
 log = structlog.get_logger("oddslog.sink")
 
@@ -43,12 +50,18 @@ _LIFT_TIMEOUTS = text(
     " WHERE name IN ('statement_timeout', 'lock_timeout', 'transaction_timeout')"
 )
 _SET_LOCK_TIMEOUT = text("SELECT set_config('lock_timeout', :seconds, true)")
+# The oldest revision whose code may use the tables: told by the newest migration.
+_READ_OLDEST_CODE = text("SELECT value FROM oddslog_meta WHERE name = 'oldest_code'")
+_NOTE_OLDEST_CODE = text(
+    "INSERT INTO oddslog_meta (name, value) VALUES ('oldest_code', to_jsonb(CAST(:oldest AS text)))"
+    " ON CONFLICT (name) DO UPDATE SET value = EXCLUDED.value, updated_at = now()"
+)
 _HAS_SCHEMA = text("SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = :schema)")
 
 
 def head_revision() -> str:
     """The newest revision of this version."""
-    head = ScriptDirectory.from_config(_config()).get_current_head()
+    head = _scripts().get_current_head()
     if head is None:
         raise ConfigurationError("the migrations are not installed; install oddslog anew")
     return head
@@ -59,19 +72,37 @@ async def current_revision(connection: AsyncConnection) -> str | None:
     return await connection.run_sync(_current)
 
 
+async def fits(connection: AsyncConnection, revision: str | None) -> bool:
+    """Whether this version may use tables of that revision.
+
+    Its own, or those of a newer version that say so: then members of both are at work
+    while they are replaced one by one. Needs the right to read `oddslog_meta`.
+    """
+    if revision is None or revision == head_revision():
+        return revision is not None
+    known = _known_revisions()
+    # A newer one is not known here; the oldest that goes with it is, if it is not newer.
+    return revision not in known and await _oldest_code(connection) in known
+
+
 async def check_migrated(connection: AsyncConnection) -> None:
-    """Make sure that the tables are those of this version.
+    """Make sure that this version may use the tables (see `fits`).
 
     Raises:
-        NotMigratedError: they are not.
+        NotMigratedError: they are not there, older, or too new.
     """
     revision, head = await current_revision(connection), head_revision()
     if revision is None:
         raise NotMigratedError("the database is not migrated; run: oddslog migrate")
-    if revision != head:
+    if revision in _known_revisions() and revision != head:
         raise NotMigratedError(
             f"the database is at revision {revision}, this version needs {head}; run:"
             " oddslog migrate"
+        )
+    if not await fits(connection, revision):
+        raise NotMigratedError(
+            f"the database is at revision {revision}, too new for this version, which needs"
+            f" {head}; install the version of oddslog that migrated it"
         )
 
 
@@ -86,9 +117,12 @@ async def migrate(
     long query the sinks go on in between. The wait for another migration has no end.
 
     Returns:
-        The statements that changed something, in order.
+        The statements that changed something, in order; none where a newer version
+        migrated the database, to tables that this one may use.
 
     Raises:
+        NotMigratedError: a newer version migrated the database, to tables that this one
+            may not use.
         ConfigurationError: tables are there that no migration of ours made.
         TableInUseError: another session held a table all the time; nothing was changed.
     """
@@ -120,14 +154,38 @@ async def _attempt(engine: AsyncEngine, schema: str, *, dry_run: bool) -> list[s
         if not (await connection.execute(_HAS_SCHEMA, {"schema": schema})).scalar_one():
             await connection.execute(text(f'CREATE SCHEMA "{schema}"'))
         await connection.run_sync(_refuse_foreign_tables)
-        if await connection.run_sync(_current) is not None:
+        revision = await connection.run_sync(_current)
+        if revision is not None and revision not in _known_revisions():
+            await check_migrated(connection)
+            return []
+        if revision is not None:
             # Whoever comes after a lock that DDL waits for waits too, readers and sinks.
             await connection.execute(_SET_LOCK_TIMEOUT, {"seconds": f"{_LOCK_SECONDS}s"})
         with _recorded(engine, statements):
             await connection.run_sync(_upgrade)
+            await _note_oldest_code(connection)
         if dry_run:
             await transaction.rollback()
     return statements
+
+
+def _scripts() -> ScriptDirectory:
+    return ScriptDirectory.from_config(_config())
+
+
+def _known_revisions() -> set[str]:
+    return {script.revision for script in _scripts().walk_revisions()}
+
+
+async def _oldest_code(connection: AsyncConnection) -> str | None:
+    oldest: str | None = (await connection.execute(_READ_OLDEST_CODE)).scalar_one_or_none()
+    return oldest
+
+
+async def _note_oldest_code(connection: AsyncConnection) -> None:
+    oldest: str = _scripts().get_revision(head_revision()).module.oldest_code
+    if await _oldest_code(connection) != oldest:
+        await connection.execute(_NOTE_OLDEST_CODE, {"oldest": oldest})
 
 
 def _tables_of(error: DBAPIError) -> list[str]:

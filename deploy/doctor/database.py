@@ -14,7 +14,7 @@ from ...schemas.wire import Kind
 from ...sink.database import read_limits
 from ...sink.database_url import masked_url
 from ...sink.ledger import read_rows
-from ...sink.migrate import VERSION_TABLE, current_revision, head_revision
+from ...sink.migrate import VERSION_TABLE, current_revision, fits, head_revision
 from ...sink.positions import LedgerRow
 from ...sink.tables import PARENT_TABLES, make_metadata
 from ..database import asking, open_engine
@@ -118,6 +118,7 @@ class DatabaseFacts:
         connections_free: how many more this role can have in this database.
         schema_usage: None where the schema is not there.
         revision: None where nothing was migrated, or it may not be read.
+        fits: whether this version may use tables of that revision.
         rights: of each table that is there.
         missing: tables of ours that are not.
         parents: which of the scraper's tables are there.
@@ -142,6 +143,7 @@ class DatabaseFacts:
     schema_usage: bool | None
     head: str
     revision: str | None = None
+    fits: bool = False
     rights: Mapping[str, frozenset[str]] = field(default_factory=dict)
     missing: frozenset[str] = frozenset()
     sequences: Sequence[SequenceFacts] = ()
@@ -154,7 +156,7 @@ class DatabaseFacts:
     @property
     def migrated(self) -> bool:
         """Whether the tables are those of this version."""
-        return self.revision == self.head and not self.missing
+        return self.fits and not self.missing
 
 
 async def ask_database(settings: Settings) -> DatabaseFacts:
@@ -247,14 +249,18 @@ async def _tables(connection: AsyncConnection, schema: str) -> dict[str, Any]:
     revision = None
     if "SELECT" in rights.get(VERSION_TABLE, ()):
         revision = await current_revision(connection)
+    fitting = revision == head_revision()
+    if not fitting and "SELECT" in rights.get("oddslog_meta", ()):
+        fitting = await fits(connection, revision)
     about: dict[str, Any] = {
         "revision": revision,
+        "fits": fitting,
         "rights": rights,
         "missing": frozenset(set(own) - set(rights)),
         "parents": frozenset(set(PARENT_TABLES) & set(rights)),
         "sequences": await _sequences(connection, schema, own, rights),
     }
-    if revision == head_revision() and set(own) <= set(rights):
+    if fitting and set(own) <= set(rights):
         limits = await read_limits(connection)
         about["parent_keys"] = {**limits[Kind.BETPAWA].parents, **limits[Kind.COMPETITOR].parents}
         if all("SELECT" in rights.get(f"oddslog_{name}", ()) for name in ("logs", "ledger")):

@@ -116,8 +116,11 @@ def _migrated(facts: DatabaseFacts) -> Finding:
             f'role {facts.role} lacks USAGE on schema "{facts.schema}"',
             f'Run: GRANT USAGE ON SCHEMA "{facts.schema}" TO "{facts.role}"',
         )
-    if facts.migrated:
+    if facts.migrated and facts.revision == facts.head:
         return ok("tables", f"at revision {facts.revision}, as this version needs")
+    if facts.migrated:
+        said = f"at revision {facts.revision}, newer than this version's {facts.head}"
+        return ok("tables", f"{said}, which may still use them")
     if VERSION_TABLE in facts.rights and "SELECT" not in facts.rights[VERSION_TABLE]:
         return fail(
             "tables",

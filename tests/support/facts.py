@@ -83,6 +83,7 @@ def database_facts(**changes: Any) -> DatabaseFacts:
         schema_usage=True,
         head="0003",
         revision="0003",
+        fits=True,
         rights=dict.fromkeys(names, frozenset(RIGHTS)),
         sequences=[SequenceFacts("odds_snapshots_id_seq", "odds_snapshots", "id", 11, 10, True)],
         parents=frozenset(PARENT_TABLES),

@@ -38,27 +38,33 @@ def but(table: str, *missing: str) -> dict[str, frozenset[str]]:
         ({"clock_ahead_seconds": 75.0}, "warn", "clock", "1 m 15 s ahead of", "NTP"),
         ({"clock_ahead_seconds": -3.0}, "warn", "clock", "3.0 s behind", "NTP"),
         (
-            {"schema_usage": None, "revision": None, "rights": {}},
+            {"schema_usage": None, "revision": None, "fits": False, "rights": {}},
             "fail",
             "tables",
             'schema "public" is not there',
             "oddslog migrate",
         ),
         (
-            {"schema_usage": False, "revision": None, "rights": {}},
+            {"schema_usage": False, "revision": None, "fits": False, "rights": {}},
             "fail",
             "tables",
             "lacks USAGE on schema",
             'GRANT USAGE ON SCHEMA "public" TO "sink"',
         ),
         (
-            {"revision": None, "rights": {}},
+            {"revision": None, "fits": False, "rights": {}},
             "fail",
             "tables",
             "not migrated",
             "oddslog migrate",
         ),
-        ({"revision": "0002"}, "fail", "tables", "at revision 0002, this version", "migrate"),
+        (
+            {"revision": "0002", "fits": False},
+            "fail",
+            "tables",
+            "at revision 0002, this version",
+            "migrate",
+        ),
         (
             {"missing": frozenset({"oddslog_meta"})},
             "fail",
@@ -145,7 +151,7 @@ def test_what_is_wrong_with_postgresql(
 
 def test_a_version_table_that_may_not_be_read_is_no_missing_migration() -> None:
     """`oddslog migrate` would not help."""
-    facts = database_facts(revision=None, rights=but(VERSION_TABLE, "SELECT"))
+    facts = database_facts(revision=None, fits=False, rights=but(VERSION_TABLE, "SELECT"))
     findings = judge_database(facts)
     (tables,) = [finding for finding in findings if finding.check == "tables"]
     assert "may not read" in tables.says
