@@ -6,7 +6,7 @@ import queue
 import signal
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from tests.support.prefork import fork_oddslog
@@ -22,12 +22,20 @@ def clean_environment() -> dict[str, str]:
 
 
 class SinkProcess:
-    """`oddslog sink` in a process of its own; its log events can be waited for."""
+    """`oddslog sink` in a process of its own; its log events can be waited for.
 
-    def __init__(self, environment: Mapping[str, str], *options: str) -> None:
+    `start` runs the command: of this tree, where nothing else is said.
+    """
+
+    def __init__(
+        self,
+        environment: Mapping[str, str],
+        *options: str,
+        start: Callable[[Sequence[str], Mapping[str, str]], Any] = fork_oddslog,
+    ) -> None:
         # Several of them run at a time, and one could have the default port.
         env = {**clean_environment(), "ODDSLOG_HTTP_ADDRESS": "off", **environment}
-        self.process = fork_oddslog(["sink", *options], env)
+        self.process = start(["sink", *options], env)
         self.lines: list[str] = []
         self._placed = False
         self._events: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
@@ -62,13 +70,13 @@ class SinkProcess:
 
     def wait_killed(self) -> None:
         """Wait until the process has ended by SIGKILL."""
-        code = self.process.wait(BUDGET_SECONDS)
+        code: int = self.process.wait(BUDGET_SECONDS)
         self._close()
         assert code == -signal.SIGKILL, f"ended with {code}: {self.tail()}"
 
     def wait_end(self) -> int:
         """Wait until it has ended by itself; returns its exit code."""
-        code = self.process.wait(BUDGET_SECONDS)
+        code: int = self.process.wait(BUDGET_SECONDS)
         self._close()
         return code
 
@@ -81,7 +89,7 @@ class SinkProcess:
     def stop(self) -> int:
         """Ask it to end, as an orchestrator does; returns its exit code."""
         self.process.send_signal(signal.SIGTERM)
-        code = self.process.wait(BUDGET_SECONDS)
+        code: int = self.process.wait(BUDGET_SECONDS)
         self._close()
         return code
 
