@@ -52,8 +52,8 @@ check: install $(LINKS)  ## Lint, format and types
 	@$(BIN)/mypy tests
 	@$(BIN)/mypy docs/examples
 
-bench: install  ## Rows a second: ORM, bare COPY, this sink (ARGS=--json)
-	@$(BIN)/python -m tests.bench $(ARGS)
+bench: install  ## Rows a second: ORM, bare COPY, this sink, and more (ARGS=--help)
+	@$(BIN)/oddslog bench $(ARGS)
 
 lock:  ## Resolve requirements.lock, and the image's part of it, anew (needs uv)
 	@$(LOCK) --all-extras --output-file requirements.lock

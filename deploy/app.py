@@ -6,6 +6,7 @@ import typer
 
 from ..schemas.version import VERSION
 from .commands import (
+    bench,
     config,
     demo,
     dlq,
@@ -64,6 +65,7 @@ def _root(
 
 app.command("demo", rich_help_panel=_TRY)(demo.demo)
 app.command("torture", rich_help_panel=_TRY)(torture.torture)
+app.command("bench", rich_help_panel=_TRY)(bench.bench)
 app.add_typer(stack.app, name="stack", rich_help_panel=_TRY)
 app.command("migrate", rich_help_panel=_RUN)(migrate.migrate)
 app.command("topics", rich_help_panel=_RUN)(topics.topics)

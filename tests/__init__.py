@@ -1,1 +1,1 @@
-"""The tests: unit, integration, acceptance, and the bench."""
+"""The tests: unit, integration, acceptance."""

@@ -14,6 +14,8 @@ MOST_LINES = 400
 
 # No aiokafka, no SQLAlchemy, no clock, no files: decisions, testable as they are.
 PURE = {
+    "deploy.bench.plan",
+    "deploy.bench.report",
     "deploy.torture.lateness",
     "deploy.letter_causes",
     "deploy.letter_view",
@@ -111,6 +113,12 @@ ADAPTERS: dict[str, set[str]] = {
     "http.client": {"schemas.registry"},
     "asyncpg": {"sink.classify", "deploy.stack.probes"},
     "sqlalchemy": {
+        "deploy.bench.kit",
+        "deploy.bench.load",
+        "deploy.bench.measure",
+        "deploy.bench.members",
+        "deploy.bench.place",
+        "deploy.bench.ways",
         "deploy.commands.migrate",
         "deploy.compare",
         "deploy.commands.dlq_common",

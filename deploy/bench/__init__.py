@@ -1,0 +1,1 @@
+"""The bench: what this machine, or yours, makes of the whole path."""
