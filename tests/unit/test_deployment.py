@@ -215,6 +215,16 @@ def test_secrets_are_referred_to_and_never_kept() -> None:
 # Ports, users, ends.
 
 
+def test_what_compose_mounts_is_there_and_is_what_prometheus_reads() -> None:
+    """A path that is not there would become an empty folder."""
+    mounts = [one.split(":") for one in COMPOSE["services"]["prometheus"]["volumes"]]
+    files = {inside: DEPLOY / path for path, inside, *_ in mounts if path.startswith("./")}
+    assert all(path.is_file() for path in files.values())
+    (config,) = documents(DEPLOY / "prometheus" / "prometheus.yaml")
+    for rules in config["rule_files"]:
+        assert f"/etc/prometheus/{rules}" in files
+
+
 def test_ports_agree() -> None:
     """The sink's, from the setting to who asks it; and those of the servers in compose."""
     said = {
