@@ -12,7 +12,7 @@ LOCK   := uv pip compile pyproject.toml --universal --python-version 3.11 --gene
 WORKERS ?= 3
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test faults torture check bench lock clean
+.PHONY: help install demo test faults torture check bench dist lock clean
 
 help:  ## What there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -54,6 +54,19 @@ check: install $(LINKS)  ## Lint, format and types
 
 bench: install  ## Rows a second: ORM, bare COPY, this sink, and more (ARGS=--help)
 	@$(BIN)/oddslog bench $(ARGS)
+
+# As a user gets it: the wheel out of the sdist, its packages by its own bounds and not by the lock.
+dist: install  ## Build sdist and wheel into dist/, check them, and try them in a clean venv
+	@rm -rf dist build/clean
+	@$(BIN)/python -m build --no-isolation --outdir dist .
+	@$(BIN)/python -m twine check --strict dist/*
+	@$(PYTHON) -m venv build/clean
+	@build/clean/bin/python -m pip install --quiet --disable-pip-version-check dist/*.whl
+	@cd build && clean/bin/python -c 'from oddslog.ingest import AsyncWriteQueue, KafkaDestination'
+	@cd build && clean/bin/oddslog --version 2>&1 | grep --quiet "oddslog\[sink\]"
+	@build/clean/bin/python -m pip install --quiet --disable-pip-version-check "$$(ls dist/*.whl)[sink]"
+	@cd build && clean/bin/oddslog --version && clean/bin/oddslog config >/dev/null
+	@build/clean/bin/python -m pip check
 
 lock:  ## Resolve requirements.lock, and the image's part of it, anew (needs uv)
 	@$(LOCK) --all-extras --output-file requirements.lock

@@ -37,16 +37,16 @@ def files_of_tree(root: Path) -> Iterator[Path]:
                 yield path.relative_to(root)
 
 
-@pytest.fixture(name="wheel", scope="module")
-def built_wheel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[zipfile.ZipFile]:
-    """The wheel, built from a copy, so that building leaves nothing in the tree."""
+@pytest.fixture(name="built", scope="module")
+def built_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Sdist, and the wheel from it; made from a copy, so that the tree stays as it is."""
     copy = tmp_path_factory.mktemp("tree")
     for part in PARTS:
         shutil.copytree(ROOT / part, copy / part, ignore=shutil.ignore_patterns("__pycache__"))
     for name in TOP_FILES:
         shutil.copy(ROOT / name, copy / name)
     built = subprocess.run(
-        [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", "out", "."],
+        [sys.executable, "-m", "build", "--no-isolation", "--outdir", "out", "."],
         cwd=copy,
         env={name: value for name, value in os.environ.items() if name != "PYTHONPATH"},
         capture_output=True,
@@ -55,9 +55,29 @@ def built_wheel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[zipfile.Zi
         check=False,
     )
     assert built.returncode == 0, built.stdout[-2000:] + built.stderr[-2000:]
-    (path,) = (copy / "out").glob("*.whl")
+    return copy / "out"
+
+
+@pytest.fixture(name="wheel", scope="module")
+def built_wheel(built: Path) -> Iterator[zipfile.ZipFile]:
+    """The wheel, opened."""
+    (path,) = built.glob("*.whl")
     with zipfile.ZipFile(path) as wheel:
         yield wheel
+
+
+def test_the_index_would_take_both(built: Path) -> None:
+    """Names, metadata and the README's rendering, by the tool that uploads them."""
+    files = sorted(str(path) for path in built.iterdir())
+    assert [name.rpartition(".")[2] for name in files] == ["whl", "gz"]
+    checked = subprocess.run(
+        [sys.executable, "-m", "twine", "check", "--strict", *files],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert checked.returncode == 0, checked.stdout + checked.stderr
 
 
 def metadata(wheel: zipfile.ZipFile, name: str) -> str:
