@@ -54,7 +54,7 @@ _MOST_REMEMBERED = 4096
 _MOST_REMEMBERED_BYTES = 512
 _heads: dict[tuple[str, str], bytes] = {}
 _numbers: dict[tuple[float | None, str | None, float | None, float | None], bytes] = {}
-_tails: dict[bytes, bytes] = {b"null": b"\0"}
+_tails: dict[bytes, bytes] = {}
 
 
 class EncodedMarkets(Sequence[MarketRecord]):
@@ -139,7 +139,7 @@ def encode_block(markets: Sequence[MarketWriteData]) -> tuple[bytes, list[Any]] 
             numbers = _numbers.get((line, kind, home, away)) or _four(line, kind, home, away)
         if head is None or numbers is None:
             return None
-        tail = _tails.get(group) or _remember(_tails, group, b"\2" + _sized(group))
+        tail = _tails.get(group) or _tail(group)
         length = len(outcome)
         size = _SIZES[length] if length < _SIZES_KNOWN else long_bytes(length)
         items += (head, numbers, size, outcome, tail)
@@ -169,6 +169,11 @@ _SIZES = [long_bytes(size) for size in range(_SIZES_KNOWN)]
 
 def _sized(text: bytes) -> bytes:
     return long_bytes(len(text)) + text
+
+
+def _tail(group: bytes) -> bytes:
+    """The groups; JSON's null is none at all: a list is what else there may be."""
+    return _remember(_tails, group, b"\0" if group == b"null" else b"\2" + _sized(group))
 
 
 def _head(market_id: str, name: str) -> bytes | None:

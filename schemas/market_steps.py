@@ -18,8 +18,9 @@ __all__ = ["Encoded", "encode_markets"]
 # Upper bound of what Avro adds to the text of a market: 8 fields with a union branch (1),
 # a length (5) or a double (8).
 _MARKET_FRAME_BYTES = 72
-# Markets that take about a millisecond to encode: in a block, and one by one.
-_BLOCK_MARKETS = 256
+# Markets that take about a millisecond to encode: in a block, and one by one. With a
+# hundred outcomes each, a block is six: below what a scraper's loop may stand still.
+_BLOCK_MARKETS = 128
 _STEP_MARKETS = 32
 
 

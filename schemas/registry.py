@@ -104,6 +104,8 @@ class SchemaRegistry:
             UnreachableError: the registry does not answer.
             ConfigurationError: it refuses us.
         """
+        if schema_id >= 2**31:  # registries count in 32 bits with a sign, and answer as they like
+            return None
         found = self._ask("GET", f"/schemas/ids/{schema_id}")
         return None if found is None else str(self._field(found, "schema"))
 

@@ -31,13 +31,11 @@ class ColumnLimits:
     """The limits of one kind's tables.
 
     `text_lengths` has the characters a column of the market table takes (absent:
-    unlimited); `parents` the tables that a column of the snapshots refers to;
-    `packed` whether the market table's columns are of the types that `packed` writes.
+    unlimited); `parents` the tables that a column of the snapshots refers to.
     """
 
     text_lengths: Mapping[str, int]
     parents: Mapping[str, str]
-    packed: bool = True
 
 
 def check_snapshot(snapshot: SnapshotItem, limits: ColumnLimits) -> Problem | None:

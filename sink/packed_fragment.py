@@ -192,6 +192,8 @@ def _long(value: bytes, at: int) -> tuple[int, int]:
         return (byte >> 1) ^ -(byte & 1), at
     number, shift = byte & 127, 7
     while byte > 127:
+        if shift > 63:  # without an end it would take time by the square of its length
+            raise ValueError(shift)
         byte = value[at]
         at += 1
         number |= (byte & 127) << shift

@@ -17,7 +17,7 @@ from ..schemas.wire import Kind
 from . import sql
 from .checks import ColumnLimits, Problem, check_confirmation, check_snapshot
 from .classify import ErrorClass, classify, column_of, constraint_of, sqlstate_of
-from .database import copy_packed, copy_rows, savepoint
+from .database import copy_packed, copy_rows, savepoint, takes_packed
 from .dead_letters import (
     CONFLICT,
     DEAD,
@@ -275,7 +275,7 @@ class _KindWriter:
         self, snapshots: Sequence[SnapshotItem], ids: Mapping[Key, int]
     ) -> None:
         table, columns = self._sql.markets_table, sql.MARKET_COLUMNS
-        if self._limits.packed:
+        if await takes_packed(self._connection, table, columns):
             pieces = _packed_rows(snapshots, ids)
             await copy_packed(self._connection, table, columns, pieces)
         else:  # someone has changed a column's type: the driver knows more of them

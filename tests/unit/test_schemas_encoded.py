@@ -175,6 +175,14 @@ def test_many_and_long_markets() -> None:
     assert [m["line"] for m in found] == [m.line for m in markets]
 
 
+def test_no_groups_are_none_whatever_is_forgotten() -> None:
+    """More different groups than are remembered; seen once as JSON's null afterwards."""
+    groups: list[Any] = [None, *([f"g{n}"] for n in range(9000)), None]
+    found = record_of(*(market([], market_groups=one) for one in groups))["markets"]
+    texts = [None if one is None else f'["{one[0]}"]' for one in groups]
+    assert [m["market_groups"] for m in found] == texts
+
+
 @given(INT64)
 def test_longs(number: int) -> None:
     """As fastavro writes them; 65 bits are refused."""

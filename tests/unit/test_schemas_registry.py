@@ -138,6 +138,13 @@ def test_an_id_that_the_registry_does_not_know_is_none() -> None:
     assert asked == [("/base/schemas/ids/5", "Basic bWU6czNjckB0")]  # me:s3cr@t
 
 
+def test_an_id_that_no_registry_can_have_is_not_asked_for() -> None:
+    """Some answer to it as if they were another program: the sink would wait for ever."""
+    with answering(404, b'{"error_code":404,"message":"HTTP 404 Not Found"}') as (url, asked):
+        assert SchemaRegistry(url).schema(2**32 - 1) is None
+    assert asked == []
+
+
 def test_a_registry_over_tls_is_checked(tmp_path: Path) -> None:
     """Authority and name, as Kafka and PostgreSQL are."""
     files = make_certificates(tmp_path, "nobody")

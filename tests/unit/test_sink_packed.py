@@ -16,6 +16,7 @@ from oddslog.schemas.codec import (
     snapshot_part,
 )
 from oddslog.schemas.errors import DecodeError
+from oddslog.schemas.framing import frame
 from oddslog.schemas.records import MarketWriteData, SnapshotWriteData
 from oddslog.sink.packed import PACKED_FIELDS, PackedMarkets, pack, row_start
 from oddslog.sink.packed_fragment import decode_packed, pack_encoded
@@ -122,6 +123,12 @@ def test_what_is_out_of_the_ordinary(changes: dict[str, Any], packed: bool) -> N
         fragment = decode_packed(value)
         assert packed_in(fragment) is packed
         assert repr(fragment) == repr(decode(value))
+
+
+def test_a_number_without_an_end_is_refused() -> None:
+    """4 MB of it: were each byte added to all before it, this would take half an hour."""
+    with pytest.raises(DecodeError):
+        decode_packed(frame() + b"\xff" * 4_000_000)
 
 
 def test_what_is_remembered_is_bounded_and_never_mistaken() -> None:
