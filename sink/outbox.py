@@ -117,7 +117,7 @@ class Outbox:
 
     async def _round(self, stopping: asyncio.Event) -> None:
         try:
-            sent = await self._publish()
+            sent = await self._publish(stopping)
         except Exception as error:
             if not isinstance(error, OddslogError) and (
                 classify(error) is not ErrorClass.TRANSIENT
@@ -132,15 +132,15 @@ class Outbox:
         if sent:
             log.info("dead_letters_published", count=sent)
 
-    async def _publish(self) -> int:
-        """Page by page while there are whole ones; returns how many were sent and marked."""
+    async def _publish(self, stopping: asyncio.Event) -> int:
+        """Page by page, one alone at the end; returns how many letters were sent and marked."""
         sent = 0
         for _ in range(_MOST_PAGES):
             async with asyncio.timeout(_PAGE_SECONDS):
                 marked = await publish_page(self._engine, self._topic)
             sent += marked
             self._totals.published += marked
-            if not marked:
+            if not marked or stopping.is_set():
                 break
         return sent
 
