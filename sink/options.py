@@ -14,7 +14,7 @@ _LEAST_REVOKE_SECONDS = 0.5
 
 @dataclass(frozen=True)
 class SinkOptions:
-    """How the sink works; the defaults were measured (`make bench`).
+    """How the sink works; the defaults were measured (`oddslog bench`).
 
     `accept_poison` names causes that do not stop the sink, however many they are.
     """

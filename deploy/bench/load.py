@@ -27,6 +27,7 @@ class Load:
 
     batches: Sequence[WriteBatch]
     markets: int
+    confirmations: int
 
     @classmethod
     def of(cls, events: int, raw_kb: float, **changes: Any) -> "Load":
@@ -38,11 +39,12 @@ class Load:
     @classmethod
     def made_of(cls, batches: Sequence[WriteBatch]) -> "Load":
         """Count what is there."""
-        markets = 0
+        markets = confirmations = 0
         for batch in batches:
             markets += sum(len(snapshot.markets) for snapshot in batch.changed_betpawa)
             markets += sum(len(snapshot.markets) for snapshot in batch.changed_competitor)
-        return cls(batches, markets)
+            confirmations += len(batch.unchanged_betpawa) + len(batch.unchanged_competitor)
+        return cls(batches, markets, confirmations)
 
 
 async def feed_topic(place: Place, topic: str, batches: Sequence[WriteBatch]) -> float:
