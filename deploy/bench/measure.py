@@ -32,8 +32,7 @@ async def throughput(place: Place, plan: Plan, out: Out) -> dict[str, Any]:
     """Rows a second of one object a row, bare COPY and the sink, in turns."""
     found: dict[str, Any] = {}
     for raw_kb, snapshots in _SNAPSHOTS.items():
-        # A raw response of 50 KB takes a megabyte of Python's memory.
-        load = Load.of(plan.events if raw_kb == 0 else max(50, plan.events // 4), raw_kb)
+        load = Load.of(plan.events if raw_kb == 0 else plan.events // 2, raw_kb)
         topic = await place.topic()
         await feed_topic(place, topic, load.batches)
         rates: dict[str, list[float]] = {"orm": [], "copy": [], "sink": []}
