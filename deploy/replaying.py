@@ -173,7 +173,7 @@ def _how_to_go_on(
         return []
     command = resume_command(state.replay_id)
     masked = f" (with the database's password in place of {_MASK})" if _MASK in command else ""
-    return [f"What is written stays. To go on with it: {command}{masked}"]
+    return [f"What is written stays. To go on with it{masked}: {command}"]
 
 
 class _Stopper:

@@ -29,7 +29,7 @@ STATES = "SELECT count(*) FROM oddslog_meta WHERE name LIKE 'replay:%'"
 
 def resume_arguments(said: str) -> list[str]:
     """The arguments of the command that an interrupted replay printed."""
-    (line,) = re.findall(r"To go on with it: oddslog (.*)", said)
+    (line,) = re.findall(r"To go on with it.*?: oddslog (.*)", said)
     return shlex.split(line)
 
 

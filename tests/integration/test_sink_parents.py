@@ -11,7 +11,7 @@ from oddslog.schemas.wire import Kind
 from oddslog.sink import write as write_module
 from oddslog.sink.items import SnapshotItem
 from tests.support.batches import NOON, competitor, snapshot
-from tests.support.fragments import confirming, good, holding, record
+from tests.support.fragments import confirming, good, holding, record, with_market
 from tests.support.polls import PollWriter, letters, one, rows
 
 
@@ -120,8 +120,7 @@ async def test_deferred_keys_are_checked_at_once(parents_engine: AsyncEngine) ->
         )
     writer = await PollWriter.open(engine)
     odd = snapshot(2, markets=(*snapshot().markets[:1],))
-    data = record(odd)
-    data["markets"][0]["betpawa_market_id"] = "unknown"
+    data = with_market(record(odd), betpawa_market_id="unknown")
     result = await writer.write(good(1), holding(data, event_id=2))
     assert (result.snapshots, result.dead_letters) == (1, 1)
     ((status, constraint),) = await rows(
