@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import resource
 import sys
 import time
 from itertools import pairwise
@@ -14,6 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from ...schemas.errors import OddslogError
 from ..console import Out
 from ..settings import variable
+from ..torture.members import peak_bytes_of
 from .load import Load, feed_topic
 from .place import Place
 from .plan import Plan
@@ -42,21 +42,20 @@ async def sinks(place: Place, plan: Plan, out: Out) -> dict[str, Any]:
     found: dict[str, Any] = {"market_rows": markets}
     for count in _MEMBERS:
         async with place.tables() as (engine, schema):
-            samples = await _catch_up(place, engine, schema, topic, count, markets)
+            samples, peak = await _catch_up(place, engine, schema, topic, count, markets)
         rates = thirds(samples)
         found[f"{count}_sinks"] = {
             "rows_a_second": round(rate(samples)),
             "by_thirds": [round(one) for one in rates],
+            "peak_memory_mib": None if peak is None else round(peak / 1024**2),
         }
         out.note(f"{count} sinks: {rate(samples):,.0f} market rows/s")
-    # Of the largest of all that have ended.
-    peak_kib = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
-    return found | {"peak_memory_mib": round(peak_kib / 1024)}
+    return found
 
 
 async def _catch_up(
     place: Place, engine: AsyncEngine, schema: str, topic: str, count: int, markets: int
-) -> list[_Sample]:
+) -> tuple[list[_Sample], int | None]:
     environment = _environment(place, schema, topic)
     members = [
         await asyncio.create_subprocess_exec(
@@ -73,6 +72,7 @@ async def _catch_up(
     ]
     try:
         samples = await _watch(engine, members, markets)
+        peaks = [peak_bytes_of(member.pid) for member in members]
         for member in members:
             await member.wait()
     finally:
@@ -80,7 +80,7 @@ async def _catch_up(
             if member.returncode is None:
                 member.kill()
                 await member.wait()
-    return samples
+    return samples, max((peak for peak in peaks if peak is not None), default=None)
 
 
 async def _watch(

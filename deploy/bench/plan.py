@@ -19,7 +19,7 @@ class Plan:
         sections: those that are measured, of `SECTIONS`.
     """
 
-    events: int = 600
+    events: int = 1200
     rounds: int = 3
     cycles: int = 20
     sections: tuple[str, ...] = SECTIONS

@@ -28,7 +28,7 @@ class Section(StrEnum):
 def bench(
     events: Annotated[
         int, typer.Option(metavar="N", min=10, help="Events of the load, 340 market rows each.")
-    ] = 600,
+    ] = 1200,
     rounds: Annotated[
         int, typer.Option(metavar="N", min=1, help="How often each way runs; medians count.")
     ] = 3,

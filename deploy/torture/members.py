@@ -17,7 +17,7 @@ from ...schemas.errors import UnreachableError
 from ...schemas.kill_points import ENVIRONMENT_NAME
 from ..stack.processes import is_stopped
 
-__all__ = ["Member", "Program", "run_once", "unexplained"]
+__all__ = ["Member", "Program", "peak_bytes_of", "run_once", "unexplained"]
 
 _RESTART_SECONDS = 0.2
 # A server that is away comes back sooner where nobody takes its processor.
@@ -220,7 +220,7 @@ class Member:
         """
         if self._process is None or self._process.returncode is not None:
             return
-        peak = _peak_bytes(self._process.pid)
+        peak = peak_bytes_of(self._process.pid)
         if peak is not None:
             self.peak_bytes = max(peak, self.peak_bytes or 0)
         if not self.stopped:
@@ -305,7 +305,8 @@ async def _spawn(program: Program, start: int, log: Path, point: str) -> asyncio
         )
 
 
-def _peak_bytes(pid: int) -> int | None:
+def peak_bytes_of(pid: int) -> int | None:
+    """The most memory that a running process has had; None where that cannot be known."""
     if not _HAS_PROC:
         return None
     try:
