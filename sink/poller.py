@@ -156,13 +156,24 @@ class Poller:
         self._poll_bytes = poll_bytes
         # One decoded poll waits while one is written.
         self.polls: asyncio.Queue[Poll] = asyncio.Queue(maxsize=1)
-        self.wanted = False  # whether the writer waits for a poll; it writes this itself
+        self._wanted = False  # whether somebody waits for one
         self._room = asyncio.Event()
         self._room.set()
         self._paused = False
         self._away_at = -_AWAY_AGAIN_SECONDS  # monotonic: when a poll took too long, last
         self._record_bytes = 0.0  # what a record had on average, lately
         self.replaced = asyncio.Event()  # set when a partition has to be placed anew
+
+    async def wait_poll(self) -> Poll | None:
+        """The next poll, handed over early as somebody waits for it; None after a moment."""
+        self._wanted = True
+        try:
+            async with asyncio.timeout(_POLL_TIMEOUT_MS / 1000):
+                return await self.polls.get()
+        except TimeoutError:
+            return None
+        finally:
+            self._wanted = False
 
     def taken(self) -> None:
         """Tell that a poll was taken out of the queue."""
@@ -226,7 +237,7 @@ class Poller:
                 break
             for number, records in polled.items():
                 self._take(gathering, number, records)
-            if self.wanted and gathering.count >= _EARLY_RECORDS:
+            if self._wanted and gathering.count >= _EARLY_RECORDS:
                 break
             timeout_ms = 0
             await asyncio.sleep(0)  # let the writer and the fetcher go on

@@ -239,13 +239,9 @@ class Sink:
 
     async def _write_loop(self) -> None:
         while not self._stopping.is_set():
-            self._poller.wanted = True
-            try:
-                async with asyncio.timeout(0.25):
-                    poll = await self._poller.polls.get()
-            except TimeoutError:
+            poll = await self._poller.wait_poll()
+            if poll is None:
                 continue
-            self._poller.wanted = False
             in_hand = asyncio.create_task(self._write(poll), name="oddslog-transaction")
             self._in_hand, self._writing = in_hand, poll
             self._poller.taken()
