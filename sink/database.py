@@ -197,7 +197,7 @@ async def takes_packed(connection: AsyncConnection, table: str, columns: Sequenc
 _SAME_FORM = {"varchar": "text", "bpchar": "text"}
 _PACKED_TYPES = {"snapshot_id": "int8", "captured_at": "timestamptz", **PACKED_FIELDS}
 _ENCODE_ERRORS = (TypeError, ValueError, OverflowError, struct.error)
-# A message of COPY. Of 16 KiB and of 1 MiB it took 4 % and 6 % longer.
+# A message of COPY. Of 64 KiB 5.3 µs a row, of 512 KiB 5.6: it matters little.
 _PIECE_BYTES = 128 * 1024
 
 
