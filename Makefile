@@ -8,8 +8,8 @@ ARGS   ?=
 LOCK   := uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes \
   --no-header --no-annotate --quiet
 # Processes that share the suite's files, each with servers of its own; 0: this one alone.
-# One more than the two cores that CI has: much of a test's time is waiting.
-WORKERS ?= 3
+# Twice the two cores that CI has: much of a test's time is waiting.
+WORKERS ?= 4
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo test faults torture check bench dist lock clean
