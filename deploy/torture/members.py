@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -126,7 +127,10 @@ class Member:
         if process is None or process.returncode is not None:
             return False
         self._asked.add(number)
-        process.send_signal(number)
+        # Not `send_signal`: it first asks whether the process has ended, and asyncio, which
+        # waits for that end, then tells of exit code 255 instead of the true one.
+        with suppress(ProcessLookupError):
+            os.kill(process.pid, number)
         return True
 
     @property
