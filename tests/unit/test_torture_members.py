@@ -116,16 +116,6 @@ async def test_a_child_that_ends_by_itself_is_a_finding(tmp_path: Path) -> None:
     assert "--no-such-option" in watched.findings[0]
 
 
-async def test_an_end_is_told_as_it_was_to_whoever_sends_signals(tmp_path: Path) -> None:
-    """A signal that comes as it ends takes nobody its exit code; seen as 255."""
-    watched = Watched(tmp_path, "http.server", "--no-such-option")
-    async with watched.kept() as member:
-        while member.starts < 8:
-            member.send(signal.SIGCONT)
-            await asyncio.sleep(0)
-    assert all("child ended with exit code 2" in found for found in watched.findings)
-
-
 async def test_a_freeze_is_not_ended_by_another(tmp_path: Path) -> None:
     """It goes on when the last one is over; what is over for an earlier process is nothing."""
     async with waiting(tmp_path).kept() as member:
