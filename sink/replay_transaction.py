@@ -133,6 +133,10 @@ async def _write(
     )
     letters = [letter_for_record(record) for record in kept] + written.letters
     _count(counts, items, written, letters)
+    # Before the redrives, of all that failed: what a later record of this poll came to
+    # is the last word on its letter, as it is in polls of one.
+    done = written_sources(whole, items, written, letters)
+    counts.settled_letters = await settle_written(connection, state.log_id, done)
     letters, redrives = split_redriven(whole, letters)
     known = await known_sources(connection, state.log_id, letters)
     counts.known_letters = len(known)
@@ -141,8 +145,6 @@ async def _write(
     if redrives:
         ends = await _applied(connection, state, parts, redrives)
         own = await settle_redriven(connection, state.log_id, redrives, ends)
-    done = written_sources(whole, items, written, letters)
-    counts.settled_letters = await settle_written(connection, state.log_id, done)
     await write_arrivals(connection, arrivals_of(whole))
     totals = part_totals(parts, written, letters + own)
     following = state.after(parts, counts, {p: asdict(added) for p, added in totals.items()})
