@@ -151,7 +151,7 @@ async def test_a_topic_that_is_missing_holds_nothing_up(
         assert 'oddslog_sink_retries_total{error="ConfigurationError",place="letters"' in exposed
         await create_topic(kafka, f"{topic}.dead", partitions=1)
         await until(lambda: run.sink.totals.published == 1, "the letter to be sent")
-        assert "letters" not in run.sink.standing().troubles
+        await until(lambda: "letters" not in run.sink.standing().troubles, "the trouble's end")
     finally:
         await run.stop()
     assert await one(engine, UNMARKED) == 0
