@@ -159,19 +159,32 @@ class _KindWriter:
 
     async def confirmations(self, confirmations: Sequence[ConfirmationItem]) -> None:
         """Raise `last_confirmed_at`; what has no row yet is kept as pending."""
-        fitting = [c for c in confirmations if not self._refused(c, check_confirmation(c))]
-        plan = IsolationPlan(fold_confirmations(fitting))
+        left = [c for c in confirmations if not self._refused(c, check_confirmation(c))]
+        while left:
+            # Where the latest of a key became a letter, the next one takes its turn.
+            refused = {id(c): c.key for c in await self._confirm_latest(left)}
+            left = [c for c in left if c.key in refused.values() and id(c) not in refused]
+
+    async def _confirm_latest(
+        self, confirmations: Sequence[ConfirmationItem]
+    ) -> list[ConfirmationItem]:
+        """Write the latest of each key; returns those that became letters."""
+        refused: list[ConfirmationItem] = []
+        plan = IsolationPlan(fold_confirmations(confirmations))
         while (group := plan.next_group()) is not None:
             try:
                 async with savepoint(self._connection):
                     pending = await self._confirm(group)
             except Exception as error:
-                self._isolate(plan, group, error)
+                culprit = self._isolate(plan, group, error)
+                if culprit is not None:
+                    refused.append(culprit)
             else:
                 self._counts.matched += len(group) - len(pending)
                 self._counts.pending += len(pending)
                 self._written.pending += pending
         self._written.trials += plan.trials
+        return refused
 
     async def plain_ids(self, ids: Sequence[IdItem]) -> None:
         """Raise `last_confirmed_at` by plain id; an id without a row is counted."""
@@ -226,17 +239,16 @@ class _KindWriter:
             )
         )
 
-    def _isolate(self, plan: IsolationPlan[Any], group: Sequence[Any], error: Exception) -> None:
-        """Split the group, or make the letter of its one member; re-raise what is neither."""
+    def _isolate(self, plan: IsolationPlan[Any], group: Sequence[Any], error: Exception) -> Any:
+        """Split the group, or return its one member, a letter now; re-raise what is neither."""
         error_class = classify(error)
         sqlstate = sqlstate_of(error)
         if is_overflow(sqlstate) and any(_explain(member) for member in group):
             error_class = ErrorClass.POISON
         if error_class not in (ErrorClass.POISON, ErrorClass.WAITING):
             raise error
-        culprit = plan.failed(group)
-        if culprit is None:
-            return
+        if (culprit := plan.failed(group)) is None:
+            return None
         waiting = error_class is ErrorClass.WAITING
         problem = None if waiting else _explain(culprit)
         self._written.letters.append(
@@ -250,6 +262,7 @@ class _KindWriter:
                 field=problem.field if problem else column_of(error),
             )
         )
+        return culprit
 
     async def _insert(self, group: Sequence[SnapshotItem]) -> "_Outcome":
         by_key = {snapshot.key: snapshot for snapshot in group}
@@ -368,7 +381,7 @@ def _market_rows(snapshots: Sequence[SnapshotItem], ids: Mapping[Key, int]) -> I
     for snapshot in snapshots:
         start = (ids[snapshot.key], snapshot.key.captured_at)
         for market in snapshot.data["markets"]:
-            yield (*start, *(market[name] for name in PACKED_FIELDS))  # type: ignore[literal-required]
+            yield start + tuple(map(market.__getitem__, PACKED_FIELDS))
 
 
 def _explain(member: SnapshotItem | ConfirmationItem) -> Problem | None:

@@ -183,3 +183,21 @@ async def execute(engine: AsyncEngine, statement: str) -> None:
     """Run one statement."""
     async with engine.begin() as connection:
         await connection.exec_driver_sql(statement)
+
+
+async def test_an_earlier_confirmation_counts_where_the_latest_is_refused(
+    engine: AsyncEngine,
+) -> None:
+    """By a rule that someone put on the table: as in polls of their own."""
+    writer = await PollWriter.open(engine)
+    await writer.write(good(1))
+    too_late = (NOON + timedelta(minutes=5)).isoformat()
+    async with engine.begin() as connection:
+        await connection.exec_driver_sql(
+            "ALTER TABLE odds_snapshots ADD CONSTRAINT fresh"
+            f" CHECK (last_confirmed_at < '{too_late}')"
+        )
+    minutes = [NOON + timedelta(minutes=n) for n in (1, 9, 2, 8)]
+    result = await writer.write(*(confirming(NOON, at=at) for at in minutes))
+    assert result.dead_letters == 2
+    assert await one(engine, "SELECT last_confirmed_at FROM odds_snapshots") == minutes[2]
