@@ -5,6 +5,7 @@ make a topic that it does not know.
 """
 
 import asyncio
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +13,13 @@ from typing import Any
 import structlog
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
-from aiokafka.errors import KafkaError, for_code
+from aiokafka.errors import (
+    InvalidReplicationFactorError,
+    KafkaError,
+    NoError,
+    TopicAlreadyExistsError,
+    for_code,
+)
 
 from ..schemas.connection import KafkaConnection
 from ..schemas.errors import ConfigurationError, UnreachableError
@@ -106,21 +113,11 @@ async def create_topic(
     client = await _start_admin(connection)
     try:
         await await_controller(client)
-        brokers = len((await client.describe_cluster())["brokers"])
-        replicas = min(3, brokers)
-        configs = dict(TOPIC_CONFIGS)
-        if replicas >= 3:
-            configs["min.insync.replicas"] = "2"
-        # Does not raise: the error is in the answer.
-        answer = await client.create_topics(
-            [NewTopic(topic, partitions, replicas, topic_configs=configs)]
-        )
-        for name, code, *_ in answer.topic_errors:
-            error = for_code(code)
-            if code and error.__name__ != "TopicAlreadyExistsError":
-                raise access_denied(error(), connection) or ConfigurationError(
-                    f"topic {name} was not made: {error.__name__}"
-                )
+        refused = await _ask_for(client, topic, partitions)
+        if refused is not None:
+            raise access_denied(refused, connection) or ConfigurationError(
+                f"topic {topic} was not made: {type(refused).__name__}"
+            )
         await _await_topic(client, topic)
     except (KafkaError, TimeoutError) as error:
         raise UnreachableError(
@@ -178,6 +175,30 @@ async def await_controller(client: Any) -> None:
         while client._client.cluster.controller is None:  # noqa: SLF001 - no public name
             await client._client.force_metadata_update()  # noqa: SLF001
             await asyncio.sleep(_CONTROLLER_PAUSE_SECONDS)
+
+
+async def _ask_for(client: Any, topic: str, partitions: int) -> KafkaError | None:
+    """Ask for a topic, as often as the brokers are not ready for it; the error of a refusal."""
+    deadline = time.monotonic() + _REQUEST_TIMEOUT_MS / 1000
+    while True:
+        brokers = len((await client.describe_cluster())["brokers"])
+        # Does not raise: the error is in the answer.
+        answer = await client.create_topics([_new_topic(topic, partitions, brokers)])
+        error = for_code(answer.topic_errors[0][1])()
+        if isinstance(error, NoError | TopicAlreadyExistsError):
+            return None
+        # A broker that was frozen, or has just started, counts as none until its next heartbeat.
+        if not isinstance(error, InvalidReplicationFactorError) or time.monotonic() > deadline:
+            return error
+        await asyncio.sleep(_CONTROLLER_PAUSE_SECONDS)
+
+
+def _new_topic(topic: str, partitions: int, brokers: int) -> NewTopic:
+    replicas = min(3, brokers)
+    configs = dict(TOPIC_CONFIGS)
+    if replicas >= 3:
+        configs["min.insync.replicas"] = "2"
+    return NewTopic(topic, partitions, replicas, topic_configs=configs)
 
 
 async def _await_topic(client: Any, topic: str) -> None:
