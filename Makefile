@@ -7,12 +7,13 @@ LINKS  := build/typing/oddslog
 ARGS   ?=
 LOCK   := uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes \
   --no-header --no-annotate --quiet
+RULES  := deploy/kubernetes/monitoring/rules.yaml
 # Processes that share the suite's files, each with servers of its own; 0: this one alone.
 # Twice the two cores that CI has: much of a test's time is waiting.
 WORKERS ?= 4
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test faults torture check bench dist lock clean
+.PHONY: help install demo test faults torture check bench dist lock rules clean
 
 help:  ## What there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -71,6 +72,11 @@ dist: install  ## Build sdist and wheel into dist/, check them, and try them in 
 lock:  ## Resolve requirements.lock, and the image's part of it, anew (needs uv)
 	@$(LOCK) --all-extras --output-file requirements.lock
 	@$(LOCK) --extra sink --constraints requirements.lock --output-file deploy/sink.lock
+
+# The groups as they stand, two deeper: Kubernetes has a frame around what Prometheus reads.
+rules:  ## Put the alert rules into the frame of the Prometheus operator anew
+	@{ sed '/^spec:$$/q' $(RULES) && sed -n '/^groups:$$/,$$p' deploy/observability/alerts.yaml | sed 's/^./  &/'; } >$(RULES).new
+	@mv $(RULES).new $(RULES)
 
 clean:  ## Remove what was built (not the stack's data)
 	@rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

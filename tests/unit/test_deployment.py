@@ -8,6 +8,7 @@ from importlib.metadata import requires, version
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import kubernetes_validate
 import pytest
 import yaml
@@ -30,15 +31,16 @@ from tests.support.manifests import (
     rendered,
 )
 from tests.support.modules import ROOT
+from tests.support.operator_kinds import OF_THE_OPERATOR, take
 
 BASE = KUBERNETES / "base"
 EXAMPLE = KUBERNETES / "overlays" / "example"
-FOLDERS = [BASE, KUBERNETES / "monitoring", EXAMPLE]
+MONITORING = KUBERNETES / "monitoring"
+FOLDERS = [BASE, MONITORING, EXAMPLE]
 DOCKERFILE = (DEPLOY / "Dockerfile").read_text("utf-8")
 IMAGE = f"oddslog:{version('oddslog')}"
 # The oldest that has what we use, and the newest that the validator knows.
 KUBERNETES_VERSIONS = ("1.29", ".".join(kubernetes_validate.__version__.split(".")[:2]))
-OF_THE_OPERATOR = {"ServiceMonitor"}  # whose schemas come with the operator, not with Kubernetes
 LONGEST_SECONDS = (
     TRANSACTION_TIMEOUT_SECONDS + _COMMIT_DEADLINE_SECONDS + 2 * _STOP_DEADLINE_SECONDS
 )
@@ -54,6 +56,14 @@ def port() -> int:
 # The schemas.
 
 
+def validate(document: dict[str, Any], kubernetes_version: str) -> None:
+    """By Kubernetes' schema, or the operator's for its kinds."""
+    if document["kind"] in OF_THE_OPERATOR:
+        take(document)
+    else:
+        kubernetes_validate.validate(document, kubernetes_version, strict=True)
+
+
 @pytest.mark.parametrize("kubernetes_version", KUBERNETES_VERSIONS)
 @pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
 def test_every_manifest_is_what_kubernetes_takes(folder: Path, kubernetes_version: str) -> None:
@@ -61,8 +71,7 @@ def test_every_manifest_is_what_kubernetes_takes(folder: Path, kubernetes_versio
     found = rendered(folder)
     assert found
     for document in found:
-        if document["kind"] not in OF_THE_OPERATOR:
-            kubernetes_validate.validate(document, kubernetes_version, strict=True)
+        validate(document, kubernetes_version)
 
 
 def test_a_wrong_manifest_would_be_seen() -> None:
@@ -71,7 +80,23 @@ def test_a_wrong_manifest_would_be_seen() -> None:
     for wrong in ({"replica": 3}, {"replicas": "three"}):
         broken = {**sink, "spec": {**sink["spec"], **wrong}}
         with pytest.raises(kubernetes_validate.ValidationError):
-            kubernetes_validate.validate(broken, KUBERNETES_VERSIONS[1], strict=True)
+            validate(broken, KUBERNETES_VERSIONS[1])
+    rules = find(rendered(MONITORING), "PrometheusRule", "oddslog")
+    for groups in ([], [{"name": "g", "rules": [{"alert": "A", "expr": "1", "fro": "2m"}]}]):
+        with pytest.raises(jsonschema.ValidationError):
+            validate({**rules, "spec": {"groups": groups}}, KUBERNETES_VERSIONS[1])
+
+
+def test_the_operator_gets_the_alert_rules_as_they_are(tmp_path: Path) -> None:
+    """`make rules` would change nothing: no rule is kept twice by hand."""
+    alerts, rules = DEPLOY / "observability" / "alerts.yaml", MONITORING / "rules.yaml"
+    assert find(rendered(MONITORING), "PrometheusRule", "oddslog")["spec"] == documents(alerts)[0]
+    for path in (ROOT / "Makefile", alerts, rules):
+        copy = tmp_path / path.relative_to(ROOT)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, copy)
+    subprocess.run(["make", "rules"], cwd=tmp_path, check=True)
+    assert (tmp_path / rules.relative_to(ROOT)).read_bytes() == rules.read_bytes()
 
 
 @pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
@@ -94,8 +119,7 @@ def test_kustomize_builds_the_example() -> None:
     built = subprocess.run([*command, str(EXAMPLE)], capture_output=True, text=True, check=False)
     assert built.returncode == 0, built.stderr
     for document in yaml.safe_load_all(built.stdout):
-        if document["kind"] not in OF_THE_OPERATOR:
-            kubernetes_validate.validate(document, KUBERNETES_VERSIONS[1], strict=True)
+        validate(document, KUBERNETES_VERSIONS[1])
 
 
 # Images.
