@@ -17,8 +17,10 @@ from ..console import Out
 from ..database import asking, open_engine
 from ..settings import Settings
 from ..stack import open_stack
+from .again import again
+from .backlog import backlog, sinks
+from .growth import growth
 from .measure import ingest, latency, steady, throughput
-from .members import sinks
 from .place import Place
 from .plan import Plan, Results
 from .report import markdown, plot
@@ -31,6 +33,9 @@ _SECTIONS: dict[str, Callable[[Place, Plan, Out], Awaitable[dict[str, Any]]]] = 
     "latency": latency,
     "ingest": ingest,
     "sinks": sinks,
+    "backlog": backlog,
+    "growth": growth,
+    "again": again,
 }
 
 

@@ -23,6 +23,9 @@ class Section(StrEnum):
     LATENCY = "latency"
     INGEST = "ingest"
     SINKS = "sinks"
+    BACKLOG = "backlog"
+    GROWTH = "growth"
+    AGAIN = "again"
 
 
 def bench(
@@ -35,6 +38,15 @@ def bench(
     cycles: Annotated[
         int, typer.Option(metavar="N", min=1, help="Cycles of the steady state.")
     ] = 20,
+    backlog: Annotated[
+        int, typer.Option(metavar="N", min=1, help="Market rows of the long backlog.")
+    ] = 1_000_000,
+    grow_to: Annotated[
+        int,
+        typer.Option(
+            metavar="N", min=1, help="Market rows up to which the tables grow, 320 bytes each."
+        ),
+    ] = 3_000_000,
     section: Annotated[
         list[Section] | None,
         typer.Option(metavar="NAME", help="Only this part; may be repeated."),
@@ -49,9 +61,10 @@ def bench(
 ) -> None:
     """Measure the path on your servers, beside ORM and bare COPY of the same rows.
 
-    Throughput, steady state, latency, ingest, and 1, 2 and 4 sinks, in schemas and
-    topics of its own, which are dropped afterwards. The user needs the right to make
-    schemas, and topics. Writes bench.json, bench.md and bench.svg.
+    Throughput, steady state, latency, ingest, several sinks, a long backlog, growing
+    tables, and the log once more (replay, verify), in schemas and topics of its own,
+    which are dropped afterwards. The user needs the right to make schemas, and topics.
+    Writes bench.json, bench.md and bench.svg.
 
     Example: oddslog bench --stack env --section throughput
     """
@@ -61,7 +74,7 @@ def bench(
 
     run = begin(as_json=as_json, default_level="error", stack=stack, log_level=log_level)
     sections = tuple(map(str, section)) if section else SECTIONS
-    plan = Plan(events, rounds, cycles, sections)
+    plan = Plan(events, rounds, cycles, backlog, grow_to, sections)
     results = run_bench(run.settings, plan, directory, to, run.out)
     for name, values in results.sections.items():
         run.out.facts(list(rows(values)), title=name.capitalize())

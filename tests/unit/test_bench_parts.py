@@ -4,7 +4,7 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from oddslog.deploy.bench.members import rate, thirds
+from oddslog.deploy.bench.pace import rate, thirds
 from oddslog.deploy.bench.plan import Results
 from oddslog.deploy.bench.report import markdown, plot
 

@@ -14,6 +14,7 @@ MOST_LINES = 400
 
 # No aiokafka, no SQLAlchemy, no clock, no files: decisions, testable as they are.
 PURE = {
+    "deploy.bench.pace",
     "deploy.bench.plan",
     "deploy.bench.report",
     "deploy.torture.lateness",
@@ -113,11 +114,12 @@ ADAPTERS: dict[str, set[str]] = {
     "http.client": {"schemas.registry"},
     "asyncpg": {"sink.classify", "deploy.stack.probes"},
     "sqlalchemy": {
+        "deploy.bench.growth",
         "deploy.bench.kit",
         "deploy.bench.load",
         "deploy.bench.measure",
-        "deploy.bench.members",
         "deploy.bench.place",
+        "deploy.bench.processes",
         "deploy.bench.ways",
         "deploy.commands.migrate",
         "deploy.compare",
