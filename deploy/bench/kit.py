@@ -19,11 +19,14 @@ from ..settings import Settings
 from ..stack import open_stack
 from .again import again
 from .backlog import backlog, sinks
+from .documents import documents
 from .growth import growth
+from .indexes import indexes
 from .measure import ingest, latency, steady, throughput
 from .place import Place
 from .plan import Plan, Results
 from .report import markdown, plot
+from .storage import storage
 
 __all__ = ["bench"]
 
@@ -36,6 +39,9 @@ _SECTIONS: dict[str, Callable[[Place, Plan, Out], Awaitable[dict[str, Any]]]] = 
     "backlog": backlog,
     "growth": growth,
     "again": again,
+    "indexes": indexes,
+    "documents": documents,
+    "storage": storage,
 }
 
 

@@ -14,6 +14,9 @@ SECTIONS = (
     "backlog",
     "growth",
     "again",
+    "indexes",
+    "documents",
+    "storage",
 )
 
 

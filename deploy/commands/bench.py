@@ -26,6 +26,9 @@ class Section(StrEnum):
     BACKLOG = "backlog"
     GROWTH = "growth"
     AGAIN = "again"
+    INDEXES = "indexes"
+    DOCUMENTS = "documents"
+    STORAGE = "storage"
 
 
 def bench(
@@ -62,9 +65,10 @@ def bench(
     """Measure the path on your servers, beside ORM and bare COPY of the same rows.
 
     Throughput, steady state, latency, ingest, several sinks, a long backlog, growing
-    tables, and the log once more (replay, verify), in schemas and topics of its own,
-    which are dropped afterwards. The user needs the right to make schemas, and topics.
-    Writes bench.json, bench.md and bench.svg.
+    tables, the log once more (replay, verify), and the price of indexes, of `jsonb` and
+    of compression, in schemas and topics of its own, which are dropped afterwards. The
+    user needs the right to make schemas, and topics. Writes bench.json, bench.md and
+    bench.svg.
 
     Example: oddslog bench --stack env --section throughput
     """
