@@ -22,6 +22,7 @@ from .poison import PoisonWindow
 from .totals import SinkTotals
 from .transaction import PollResult, write_poll
 from .trouble import back_off, fatal
+from .turn import Turn
 
 __all__ = ["Attempts", "Commit"]
 
@@ -53,12 +54,14 @@ class Attempts:
         options: SinkOptions,
         stopping: asyncio.Event,
         totals: SinkTotals,
+        turn: Turn,
     ) -> None:
         self._engine = engine
         self._limits = limits
         self._options = options
         self._stopping = stopping
         self._totals = totals
+        self._turn = turn
         self._window = PoisonWindow(options.accept_poison)
         self.waits = LockWaits()
         self.waiting_to_retry = False
@@ -104,15 +107,16 @@ class Attempts:
         return None
 
     async def _write(self, log_id: int, parts: Sequence[PartitionPart]) -> PollResult:
-        return await write_poll(
-            self._engine,
-            log_id,
-            parts,
-            self._limits,
-            store_raw=self._options.store_raw,
-            waits=self.waits,
-            judge=self._window.check,
-        )
+        with self._turn.transaction():
+            return await write_poll(
+                self._engine,
+                log_id,
+                parts,
+                self._limits,
+                store_raw=self._options.store_raw,
+                waits=self.waits,
+                judge=self._window.check,
+            )
 
     async def _wait(self, attempt: int, error: Exception) -> None:
         self._totals.retried("transaction", error)

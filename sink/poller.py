@@ -19,6 +19,7 @@ from .dead_letters import utc_from_millis
 from .errors import WrongLogError
 from .items import LogRecord, PartitionPart, decode_record, record_crc32
 from .positions import LastApplied, Placement
+from .turn import Turn
 
 __all__ = ["Partition", "Partitions", "Poll", "Poller", "log_record"]
 
@@ -162,6 +163,7 @@ class Poller:
         self._paused = False
         self._away_at = -_AWAY_AGAIN_SECONDS  # monotonic: when a poll took too long, last
         self._record_bytes = 0.0  # what a record had on average, lately
+        self.turn = Turn()
         self.replaced = asyncio.Event()  # set when a partition has to be placed anew
 
     async def wait_poll(self) -> Poll | None:
@@ -232,6 +234,7 @@ class Poller:
         gathering = _Gathering()
         timeout_ms = _POLL_TIMEOUT_MS
         while gathering.count < self._poll_records and gathering.bytes < self._poll_bytes:
+            await self.turn.wait()
             polled = await self._poll(self._chunk_records(gathering), timeout_ms)
             if not polled:
                 break

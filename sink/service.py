@@ -97,7 +97,9 @@ class Sink:
         self._writing: Poll | None = None  # what `_in_hand` writes, for the watcher
         self.totals = SinkTotals()
         self.watcher = Watcher(engine, consumer, self._held)
-        self._attempts = Attempts(engine, limits, options, self._stopping, self.totals)
+        self._attempts = Attempts(
+            engine, limits, options, self._stopping, self.totals, self._poller.turn
+        )
         waits = self._attempts.waits
         self._fence = Fence(engine, waits, options, self.totals)
         self._sweeper = Sweeper(

@@ -36,6 +36,7 @@ from .items import Items, PartitionPart, items_of
 from .poison import PoisonTally, cause_of
 from .redriven import settle_redriven, split_redriven
 from .runs import write_arrivals
+from .turn import commit_follows
 from .write import Written, write_items
 
 __all__ = [
@@ -114,6 +115,7 @@ async def write_poll(
             if judge is not None:
                 judge(result.tally)
             reached("sink.before_commit")
+            commit_follows()
         reached("sink.after_commit")
     return result
 

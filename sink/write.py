@@ -6,7 +6,7 @@ among the letters that the caller inserts in the same transaction.
 """
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,7 +17,7 @@ from ..schemas.wire import Kind
 from . import sql
 from .checks import ColumnLimits, Problem, check_confirmation, check_snapshot
 from .classify import ErrorClass, classify, column_of, constraint_of, sqlstate_of
-from .database import copy_packed, copy_rows, savepoint, takes_packed
+from .database import savepoint
 from .dead_letters import (
     CONFLICT,
     DEAD,
@@ -32,7 +32,7 @@ from .explain import explain_snapshot, is_overflow
 from .fold import FoldedSnapshots, fold_confirmations, fold_ids, fold_snapshots, settle
 from .isolation import IsolationPlan
 from .items import ConfirmationItem, IdItem, Items, Key, SnapshotItem
-from .packed import PACKED_FIELDS, pack, row_start
+from .rows import copy_markets, insert_snapshots, key_parameters
 
 __all__ = ["KindCounts", "Written", "write_items"]
 
@@ -266,8 +266,9 @@ class _KindWriter:
 
     async def _insert(self, group: Sequence[SnapshotItem]) -> "_Outcome":
         by_key = {snapshot.key: snapshot for snapshot in group}
-        rows = await self._connection.execute(self._sql.insert, self._insert_parameters(group))
-        ids = {Key(row.event_id, row.bookmaker_id, row.captured_at): row.id for row in rows}
+        ids = await insert_snapshots(
+            self._connection, self._sql, self._log_id, group, store_raw=self._store_raw
+        )
         outcome = _Outcome([by_key[key] for key in ids])
         outcome.hashes |= {s.key: s.data["content_hash"] for s in outcome.inserted}
         if len(ids) < len(group):
@@ -276,38 +277,17 @@ class _KindWriter:
         if ids:
             reached("sink.before_copy")
             started = time.perf_counter()
-            await self._copy_markets(outcome.inserted, ids)
+            await copy_markets(self._connection, self._sql, outcome.inserted, ids)
             self._written.copy_seconds += time.perf_counter() - started
             await self._connection.execute(
                 self._sql.take_pending,
-                {"kind": self._kind.value, **_key_parameters(outcome.inserted)},
+                {"kind": self._kind.value, **key_parameters(outcome.inserted)},
             )
         return outcome
 
-    async def _copy_markets(
-        self, snapshots: Sequence[SnapshotItem], ids: Mapping[Key, int]
-    ) -> None:
-        table, columns = self._sql.markets_table, sql.MARKET_COLUMNS
-        if await takes_packed(self._connection, table, columns):
-            pieces = _packed_rows(snapshots, ids)
-            await copy_packed(self._connection, table, columns, pieces)
-        else:  # someone has changed a column's type: the driver knows more of them
-            await copy_rows(self._connection, table, columns, _market_rows(snapshots, ids))
-
-    def _insert_parameters(self, group: Sequence[SnapshotItem]) -> dict[str, Any]:
-        return {
-            **_key_parameters(group),
-            "log_id": self._log_id,
-            "scrape_run_ids": [s.data["scrape_run_id"] for s in group],
-            "raw_responses": [s.data["raw_response"] if self._store_raw else None for s in group],
-            "content_hashes": [s.data["content_hash"] for s in group],
-            "log_partitions": [s.record.partition for s in group],
-            "log_offsets": [s.record.offset for s in group],
-        }
-
     async def _compare(self, there: Sequence[SnapshotItem], outcome: "_Outcome") -> None:
         """Tell duplicates from conflicts by the hash of the row that is there."""
-        rows = await self._connection.execute(self._sql.look_up, _key_parameters(there))
+        rows = await self._connection.execute(self._sql.look_up, key_parameters(there))
         hashes = {
             Key(row.event_id, row.bookmaker_id, row.captured_at): row.content_hash for row in rows
         }
@@ -329,7 +309,7 @@ class _KindWriter:
         """Confirm the group; returns those that had no row and are pending now."""
         rows = await self._connection.execute(
             self._sql.confirm,
-            {**_key_parameters(group), "confirmed_ats": [c.confirmed_at for c in group]},
+            {**key_parameters(group), "confirmed_ats": [c.confirmed_at for c in group]},
         )
         found = {Key(row.event_id, row.bookmaker_id, row.captured_at) for row in rows}
         pending = [c for c in group if c.key not in found]
@@ -337,7 +317,7 @@ class _KindWriter:
             await self._connection.execute(
                 sql.UPSERT_PENDING,
                 {
-                    **_key_parameters(pending),
+                    **key_parameters(pending),
                     "kind": self._kind.value,
                     "log_id": self._log_id,
                     "confirmed_ats": [c.confirmed_at for c in pending],
@@ -357,31 +337,6 @@ class _Outcome:
     hashes: dict[Key, int] = field(default_factory=dict)
     duplicates: list[SnapshotItem] = field(default_factory=list)
     conflicts: list[SnapshotItem] = field(default_factory=list)
-
-
-def _key_parameters(items: Sequence[SnapshotItem | ConfirmationItem]) -> dict[str, Any]:
-    return {
-        "event_ids": [item.key.event_id for item in items],
-        "bookmaker_ids": [item.key.bookmaker_id for item in items],
-        "captured_ats": [item.key.captured_at for item in items],
-    }
-
-
-def _packed_rows(snapshots: Sequence[SnapshotItem], ids: Mapping[Key, int]) -> Iterator[bytes]:
-    """The rows of `MARKET_COLUMNS` in binary COPY's form, in the snapshots' order."""
-    for snapshot in snapshots:
-        rows = pack(snapshot.data["markets"]).rows
-        if rows:
-            start = row_start(ids[snapshot.key], snapshot.key.captured_at)
-            yield start + start.join(rows)
-
-
-def _market_rows(snapshots: Sequence[SnapshotItem], ids: Mapping[Key, int]) -> Iterator[Any]:
-    """The rows of `MARKET_COLUMNS`, in the snapshots' order."""
-    for snapshot in snapshots:
-        start = (ids[snapshot.key], snapshot.key.captured_at)
-        for market in snapshot.data["markets"]:
-            yield start + tuple(map(market.__getitem__, PACKED_FIELDS))
 
 
 def _explain(member: SnapshotItem | ConfirmationItem) -> Problem | None:

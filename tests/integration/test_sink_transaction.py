@@ -13,7 +13,7 @@ from oddslog.schemas.wire import Kind
 from oddslog.sink.classify import ErrorClass, classify
 from oddslog.sink.database import make_engine
 from oddslog.sink.transaction import PollResult, _write_locked
-from tests.support.batches import NOON
+from tests.support.batches import NOON, snapshot
 from tests.support.fragments import confirming, good, holding, record, with_market
 from tests.support.polls import PollWriter, blocked, one, rows
 from tests.support.waiting import until
@@ -92,6 +92,27 @@ async def test_a_partition_that_went_back_is_left_out(engine: AsyncEngine) -> No
         1
     ]
     assert [row.next_offset for row in await rows(engine, LEDGER)] == [1, 0]
+
+
+async def test_large_raw_responses_of_one_poll(engine: AsyncEngine) -> None:
+    """More than one INSERT takes: each in its row, with what was there, and beside a bad one."""
+    writer = await PollWriter.open(engine)
+
+    def large(event_id: int, text: str | None = None) -> bytes:
+        raw = json.dumps({"event": event_id, "body": "x" * 600_000}) if text is None else text
+        return holding(record(snapshot(event_id), raw_response=raw), event_id=event_id)
+
+    await writer.write(large(2))
+    result = await writer.write(large(4), large(2), large(3, "{]"), large(1), large(5))
+    assert (result.snapshots, result.duplicates, result.dead_letters) == (3, 1, 1)
+    found = await rows(
+        engine,
+        "SELECT s.event_id, s.raw_response['event'] = to_jsonb(s.event_id) AS own,"
+        " length(s.raw_response ->> 'body') AS length,"
+        " (SELECT count(*) FROM market_odds AS m WHERE m.snapshot_id = s.id) AS markets"
+        " FROM odds_snapshots AS s ORDER BY s.event_id",
+    )
+    assert [tuple(row) for row in found] == [(n, True, 600_000, 2) for n in (1, 2, 4, 5)]
 
 
 async def test_two_owners_write_one_poll_once(engine: AsyncEngine) -> None:

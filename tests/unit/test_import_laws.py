@@ -176,6 +176,7 @@ ADAPTERS: dict[str, set[str]] = {
         "sink.verify_tables",
         "sink.waiting",
         "sink.watcher",
+        "sink.rows",
         "sink.write",
     },
     "alembic": {"sink.migrate"},

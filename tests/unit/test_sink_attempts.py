@@ -17,6 +17,7 @@ from oddslog.sink.items import PartitionPart
 from oddslog.sink.options import SinkOptions
 from oddslog.sink.totals import SinkTotals
 from oddslog.sink.transaction import PollResult
+from oddslog.sink.turn import Turn
 
 STALE = exc.DBAPIError("x", None, asyncpg.exceptions.InvalidCachedStatementError("stale"))
 GONE = ConnectionResetError()
@@ -49,7 +50,7 @@ def attempts(monkeypatch: pytest.MonkeyPatch, server: Server) -> tuple[Attempts,
     monkeypatch.setattr(attempts_module, "write_poll", server.write_poll)
     totals = SinkTotals()
     engine: Any = None
-    return Attempts(engine, {}, SinkOptions(), asyncio.Event(), totals), totals
+    return Attempts(engine, {}, SinkOptions(), asyncio.Event(), totals, Turn()), totals
 
 
 @pytest.mark.parametrize("errors", [[STALE], [GONE] * 20, [STALE, GONE, STALE, GONE]])
