@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
+PEERS  := build/peers
 LINKS  := build/typing/oddslog
 ARGS   ?=
 LOCK   := uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes \
@@ -13,10 +14,10 @@ RULES  := deploy/kubernetes/monitoring/rules.yaml
 WORKERS ?= 4
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test faults torture check bench dist lock rules clean
+.PHONY: help install demo test faults torture check bench bench-peers bench-results dist lock rules clean
 
 help:  ## What there is
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 install: $(STAMP)  ## Make .venv with everything in it
 
@@ -56,6 +57,21 @@ check: install $(LINKS)  ## Lint, format and types
 bench: install  ## Rows a second: ORM, bare COPY, this sink, and more (ARGS=--help)
 	@$(BIN)/oddslog bench $(ARGS)
 
+# An environment of its own: what the other programs need is not to be mixed with ours.
+$(PEERS)/.installed: deploy/bench/peers.lock pyproject.toml
+	@$(PYTHON) -m venv $(PEERS)
+	@echo "Installing Quix Streams and Pathway into $(PEERS) (1.6 GB) ..."
+	@$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r deploy/bench/peers.lock
+	@$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check "setuptools>=77"
+	@$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+bench-peers: $(PEERS)/.installed  ## Rows a second beside Quix Streams and Pathway
+	@$(PEERS)/bin/oddslog bench --section peers $(ARGS)
+
+bench-results: $(PEERS)/.installed  ## All of docs/speed.md, in 35 minutes and 15 GB (ARGS=--stack ...)
+	@$(PEERS)/bin/oddslog bench --cycles 100 --backlog 10000000 --grow-to 30000000 $(ARGS)
+
 # As a user gets it: the wheel out of the sdist, its packages by its own bounds and not by the lock.
 dist: install  ## Build sdist and wheel into dist/, check them, and try them in a clean venv
 	@rm -rf dist build/clean
@@ -70,8 +86,9 @@ dist: install  ## Build sdist and wheel into dist/, check them, and try them in 
 	@build/clean/bin/python -m pip check
 
 lock:  ## Resolve requirements.lock, and the image's part of it, anew (needs uv)
-	@$(LOCK) --all-extras --output-file requirements.lock
+	@$(LOCK) --extra sink --extra local --extra dev --output-file requirements.lock
 	@$(LOCK) --extra sink --constraints requirements.lock --output-file deploy/sink.lock
+	@$(LOCK) --extra sink --extra local --extra peers --output-file deploy/bench/peers.lock
 
 # The groups as they stand, two deeper: Kubernetes has a frame around what Prometheus reads.
 rules:  ## Put the alert rules into the frame of the Prometheus operator anew

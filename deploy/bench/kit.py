@@ -23,6 +23,7 @@ from .documents import documents
 from .growth import growth
 from .indexes import indexes
 from .measure import ingest, latency, steady, throughput
+from .peers import peers, require_peers
 from .place import Place
 from .plan import Plan, Results
 from .report import markdown, plot
@@ -42,6 +43,7 @@ _SECTIONS: dict[str, Callable[[Place, Plan, Out], Awaitable[dict[str, Any]]]] = 
     "indexes": indexes,
     "documents": documents,
     "storage": storage,
+    "peers": peers,
 }
 
 
@@ -55,6 +57,8 @@ def bench(settings: Settings, plan: Plan, directory: Path, folder: Path, out: Ou
         OddslogError: the servers cannot be had, or one refuses.
         OSError: the folder cannot be written.
     """
+    if "peers" in plan.sections:
+        require_peers()
     folder.mkdir(parents=True, exist_ok=True)
     url = settings.database_url
     stack = open_stack(

@@ -17,6 +17,7 @@ SECTIONS = (
     "indexes",
     "documents",
     "storage",
+    "peers",
 )
 
 

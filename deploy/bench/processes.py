@@ -21,7 +21,6 @@ from .place import Place
 __all__ = ["catch_up", "command", "running", "watch"]
 
 _LOOK_SECONDS = 0.25
-_MOST_SECONDS = 3600.0
 _COMMANDS = "oddslog.deploy"
 _WRITTEN = text("SELECT coalesce(sum(markets_total), 0) FROM oddslog_ledger")
 _Process = asyncio.subprocess.Process
@@ -103,12 +102,16 @@ async def running(
 
 
 async def watch(
-    engine: AsyncEngine, written: TextClause, processes: list[_Process], rows: int
+    engine: AsyncEngine,
+    written: TextClause,
+    processes: list[_Process],
+    rows: int,
+    most_seconds: float = 3600.0,
 ) -> list[Look]:
     """What the statement counts over time, up to all rows.
 
     Raises:
-        OddslogError: a process ended in failure, or it takes an hour.
+        OddslogError: a process ended in failure, or it takes too long.
     """
     looks: list[Look] = []
     started = time.monotonic()
@@ -120,8 +123,10 @@ async def watch(
             failed = next((p.returncode for p in processes if p.returncode), None)
             if failed is not None:
                 raise OddslogError(f"a process of the bench ended with code {failed}")
-            if looks[-1][0] > _MOST_SECONDS:
-                raise OddslogError(f"{rows:,} rows were not written within an hour")
+            if looks[-1][0] > most_seconds:
+                raise OddslogError(
+                    f"{count:,} of {rows:,} rows were written within {most_seconds:.0f} s"
+                )
             await asyncio.sleep(_LOOK_SECONDS)
     return looks
 

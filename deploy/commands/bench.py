@@ -29,6 +29,7 @@ class Section(StrEnum):
     INDEXES = "indexes"
     DOCUMENTS = "documents"
     STORAGE = "storage"
+    PEERS = "peers"
 
 
 def bench(
@@ -73,11 +74,14 @@ def bench(
     Example: oddslog bench --stack env --section throughput
     """
     from ..bench.kit import bench as run_bench
+    from ..bench.peers import missing_peers
     from ..bench.plan import SECTIONS, Plan
     from ..bench.report import rows
 
     run = begin(as_json=as_json, default_level="error", stack=stack, log_level=log_level)
-    sections = tuple(map(str, section)) if section else SECTIONS
+    sections = tuple(map(str, section or ()))
+    if not sections:
+        sections = tuple(name for name in SECTIONS if name != "peers" or not missing_peers())
     plan = Plan(events, rounds, cycles, backlog, grow_to, sections)
     results = run_bench(run.settings, plan, directory, to, run.out)
     for name, values in results.sections.items():

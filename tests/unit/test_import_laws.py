@@ -120,6 +120,7 @@ ADAPTERS: dict[str, set[str]] = {
         "deploy.bench.kit",
         "deploy.bench.load",
         "deploy.bench.measure",
+        "deploy.bench.peers",
         "deploy.bench.place",
         "deploy.bench.processes",
         "deploy.bench.storage",
