@@ -17,7 +17,8 @@ from .state import ServerState, StateFile
 
 __all__ = ["LocalServer", "StartFailedError"]
 
-READY_SECONDS = 60.0
+# A few seconds on an idle machine. A process that ended is seen at once.
+READY_SECONDS = 120.0
 _RETRY_SECONDS = 15.0
 _POLL_SECONDS = 0.05
 _LOG_BYTES = 16 << 20
