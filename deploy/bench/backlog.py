@@ -43,6 +43,8 @@ async def backlog(place: Place, plan: Plan, out: Out) -> dict[str, Any]:
         out.note(f"raw {raw_kb} KB: filling the topic with {rows:,} market rows")
         markets = await feed_backlog(place, topic, rows, events, raw_kb)
         measured = await _measure(place, topic, 1, markets, out)
+        first, _, last = measured["by_thirds"]
+        measured["last_to_first"] = round(last / first, 2)
         found[f"raw_{raw_kb}_kb"] = {"market_rows": markets, **measured}
     return found
 

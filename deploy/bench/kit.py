@@ -111,6 +111,9 @@ async def _machine(place: Place, plan: Plan) -> dict[str, Any]:
         "load_average": [round(one, 1) for one in os.getloadavg()],
         "events": plan.events,
         "rounds": plan.rounds,
+        "cycles": plan.cycles,
+        "backlog": plan.backlog,
+        "grow_to": plan.grow_to,
     }
 
 

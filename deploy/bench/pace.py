@@ -2,7 +2,7 @@
 
 from itertools import pairwise
 
-__all__ = ["Look", "rate", "thirds"]
+__all__ = ["Look", "rate", "rate_after_first", "thirds"]
 
 _LEAST_SECONDS = 0.001
 
@@ -14,6 +14,17 @@ def rate(looks: list[Look]) -> float:
     """Rows a second, from the last look that saw none."""
     began = moment(looks, 0)
     return looks[-1][1] / max(looks[-1][0] - began, _LEAST_SECONDS)
+
+
+def rate_after_first(looks: list[Look]) -> float:
+    """Rows a second behind the first commit that was seen, which may have taken any time.
+
+    Whoever reads for seconds before the first row is written has no advantage by it.
+    """
+    first = next(look for look in looks if look[1])
+    if first[1] == looks[-1][1]:
+        return rate(looks)
+    return (looks[-1][1] - first[1]) / max(looks[-1][0] - first[0], _LEAST_SECONDS)
 
 
 def thirds(looks: list[Look]) -> list[float]:

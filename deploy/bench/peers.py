@@ -21,7 +21,7 @@ from ...schemas.connection import KafkaConnection
 from ...schemas.errors import ConfigurationError, OddslogError
 from ..console import Out
 from .load import Load, feed_topic
-from .pace import Look, rate
+from .pace import Look, rate_after_first
 from .peer_feed import Row, feed_rows
 from .place import Place
 from .plan import Plan
@@ -90,7 +90,7 @@ async def peers(place: Place, plan: Plan, out: Out) -> dict[str, Any]:
         for peer in _PEERS:
             found[peer.name] += await _run(place, peer, flat_topic, load.markets, out)
         for name, all_ in found.items():
-            paces = f"{rate(all_[-1]):,.0f} market rows/s" if all_ else "no figure"
+            paces = f"{rate_after_first(all_[-1]):,.0f} market rows/s" if all_ else "no figure"
             out.note(f"round {number}, {name.replace('_', ' ')}: {paces}")
     return {
         "market_rows": load.markets,
@@ -103,14 +103,14 @@ def _summed(
     runs: list[list[Look]], ours: Sequence[list[Look]] = (), peer: _Peer | None = None
 ) -> dict[str, Any]:
     """The medians of a program's runs; all None where it wrote nothing."""
-    median = statistics.median(map(rate, runs)) if runs else None
+    median = statistics.median(map(rate_after_first, runs)) if runs else None
     seconds = statistics.median(looks[-1][0] for looks in runs) if runs else None
     found: dict[str, Any] = {
         "rows_a_second": None if median is None else round(median),
         "seconds_from_start": None if seconds is None else round(seconds, 1),
     }
     if peer is not None:
-        times = None if median is None else statistics.median(map(rate, ours)) / median
+        times = None if median is None else statistics.median(map(rate_after_first, ours)) / median
         found["sink_to_it"] = None if times is None else round(times, 2)
         found["version"] = version(peer.package)
     return found

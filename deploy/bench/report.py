@@ -5,6 +5,9 @@ from html import escape
 from typing import Any
 
 from .plan import Results
+from .tables import TABLES
+from .targets import verdicts
+from .words import number, table
 
 __all__ = ["markdown", "plot"]
 
@@ -12,12 +15,17 @@ _WIDTH, _ROW, _LABEL, _BAR = 720, 34, 190, 400
 
 
 def markdown(results: Results) -> str:
-    """The tables, section by section."""
-    lines = ["# oddslog bench", ""]
-    lines += [f"- {name}: {value}" for name, value in results.machine.items()]
+    """The figures of the results page: where from, a table a section, and the targets."""
+    machine = results.machine
+    lines = [
+        f"oddslog {machine.get('oddslog')}, Python {machine.get('python')}, PostgreSQL"
+        f" {machine.get('postgresql')}; {machine.get('system')}, load average at the start"
+        f" {number(machine.get('load_average'))}. Loads of {number(machine.get('events'))} events,"
+        f" {machine.get('rounds')} rounds, medians."
+    ]
     for name, values in results.sections.items():
-        lines += ["", f"## {name.capitalize()}", "", "| what | value |", "| --- | ---: |"]
-        lines += [f"| {what} | {shown} |" for what, shown in rows(values)]
+        lines += TABLES[name](values)
+    lines += table(["target", "found", ""], verdicts(results.sections), left=3)
     return "\n".join([*lines, ""])
 
 
@@ -28,15 +36,7 @@ def rows(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str
         if isinstance(value, Mapping):
             yield from rows(value, f"{words}: ")
         else:
-            yield words, _shown(value)
-
-
-def _shown(value: object) -> str:
-    if isinstance(value, int):
-        return f"{value:,}"
-    if isinstance(value, list):
-        return " / ".join(map(_shown, value))
-    return "-" if value is None else str(value)
+            yield words, number(value)
 
 
 def plot(results: Results) -> str | None:
@@ -46,6 +46,12 @@ def plot(results: Results) -> str | None:
         for load, values in results.sections.get("throughput", {}).items()
         for way in ("orm", "copy", "sink")
         if (rate := values.get(f"{way}_rows_a_second"))
+    ]
+    bars += [
+        (f"{name.replace('_', ' ')}, own table", float(rate))
+        for name, values in results.sections.get("peers", {}).items()
+        if isinstance(values, Mapping) and "version" in values
+        if (rate := values.get("rows_a_second"))
     ]
     return _bars("Market rows a second", bars) if bars else None
 
@@ -59,8 +65,8 @@ def _bars(title: str, bars: Sequence[tuple[str, float]]) -> str:
         f'<rect width="{_WIDTH}" height="{height}" fill="white"/>',
         f'<text x="16" y="26" font-weight="bold">{escape(title)}</text>',
     ]
-    for number, (label, rate) in enumerate(bars, start=1):
-        y = number * _ROW + 10
+    for place, (label, rate) in enumerate(bars, start=1):
+        y = place * _ROW + 10
         width = max(1.0, rate / most * _BAR)
         parts += [
             f'<text x="{_LABEL - 10}" y="{y + 17}" text-anchor="end">{escape(label)}</text>',
