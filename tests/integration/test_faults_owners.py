@@ -40,6 +40,10 @@ OLD_AT_WORK = (
     " AND application_name = 'oddslog sink' AND wait_event = 'PgSleep'"
     " AND xact_start < clock_timestamp() - interval '0.3 s'"
 )
+# Works until it is told that it is done.
+WORK = (
+    "DO 'BEGIN WHILE NOT EXISTS (SELECT FROM work_done) LOOP PERFORM pg_sleep(0.1); END LOOP; END'"
+)
 COUNT_LETTERS = "SELECT count(*) FROM oddslog_dead_letters"
 COUNT_SNAPSHOTS = "SELECT count(*) FROM odds_snapshots"
 LEDGER_KEEPERS = "SELECT * FROM oddslog_ledger FOR UPDATE"
@@ -161,10 +165,12 @@ async def test_a_living_sweep_is_not_ended(
     keeper_engine = make_engine(database_url, application_name="oddslog sink")
     held = await keeper_engine.connect()
     assert (await held.execute(waiting_module._TRY_LOCK)).scalar_one()
-    working = asyncio.create_task(held.exec_driver_sql("SELECT pg_sleep(1.5)"))
+    await execute(engine, "CREATE TABLE work_done ()")
+    working = asyncio.create_task(held.exec_driver_sql(WORK))
     await until(lambda: one(engine, OLD_AT_WORK), "an old transaction at work")
     await fence.end_sweeping()
     assert totals.fenced_backends == 0
+    await execute(engine, "INSERT INTO work_done DEFAULT VALUES")
     await working
 
     async def ended() -> bool:

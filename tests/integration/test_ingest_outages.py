@@ -20,7 +20,7 @@ from structlog.testing import capture_logs
 from oddslog.deploy.stack import LocalStack
 from oddslog.ingest import AsyncWriteQueue, KafkaDestination
 from oddslog.ingest.fragments import Fragment
-from oddslog.ingest.producer import Generation, ProducerSettings
+from oddslog.ingest.producer import REQUEST_TIMEOUT_MS, Generation, ProducerSettings
 from oddslog.ingest.write_queue import Surroundings
 from oddslog.schemas import KafkaConnection
 from oddslog.schemas.errors import ConfigurationError, DeliveryError, UnreachableError
@@ -31,6 +31,10 @@ from tests.integration.test_ingest_contract_kafka import event_ids, read_topic
 from tests.unit.test_ingest_builders import NOON, batch, betpawa, small
 
 DEADLINE_SECONDS = 1.0
+# Longer than a broker's start after a crash, on a busy machine.
+OUTAGE_SECONDS = 150.0
+# Far above what an end takes, far below the time-out of a request to a broker that hangs.
+BOUND_SECONDS = REQUEST_TIMEOUT_MS / 1000 / 3
 
 
 class Broker:
@@ -105,6 +109,11 @@ class FailedAttempts:
             self._count += 1
             self._changed.notify_all()
 
+    @property
+    def count(self) -> int:
+        """How many attempts have failed."""
+        return self._count
+
     async def wait_for(self, count: int) -> None:
         async with self._changed:
             await self._changed.wait_for(lambda: self._count >= count)
@@ -138,6 +147,7 @@ async def test_a_broker_that_hangs_longer_than_an_attempt_loses_nothing(
     """SIGSTOP in mid-stream; attempts are abandoned; the batch and later ones arrive."""
     async with running(broker, topic) as (queue, failures):
         await (await queue.enqueue(batch(betpawa=[betpawa(event) for event in range(1, 11)])))
+        smooth = failures.count == 0  # on a busy machine a first attempt may be too slow
         broker.freeze()
         receipts = [
             await queue.enqueue(batch(betpawa=[betpawa(event) for event in range(11, 41)])),
@@ -150,8 +160,8 @@ async def test_a_broker_that_hangs_longer_than_an_attempt_loses_nothing(
             await receipt
     stored = event_ids(await read_topic(broker.servers, topic))
     assert set(stored) == set(range(1, 42))
-    # Only an abandoned generation can have written a record twice.
-    assert [event for event in stored if event <= 10] == list(range(1, 11))
+    if smooth:  # only an abandoned generation can have written a record twice
+        assert [event for event in stored if event <= 10] == list(range(1, 11))
 
 
 async def test_a_broker_that_is_killed_and_comes_back_loses_nothing(
@@ -181,7 +191,7 @@ async def test_outages_shorter_than_an_attempt_write_nothing_twice(
 ) -> None:
     """One generation: the producer's own retries are idempotent."""
     destination = KafkaDestination(broker.servers, topic=topic)
-    async with AsyncWriteQueue(destination, attempt_deadline_seconds=60) as queue:
+    async with AsyncWriteQueue(destination, attempt_deadline_seconds=OUTAGE_SECONDS) as queue:
         await (await queue.enqueue(small(0)))
         await asyncio.to_thread(broker.kill)
         receipt = await queue.enqueue(batch(betpawa=[betpawa(event) for event in range(2, 41)]))
@@ -220,7 +230,7 @@ async def test_stop_is_bounded_with_the_broker_away(broker: Broker, topic: str, 
             ]
             await failures.wait_for(1)
             began = loop.time()
-        assert loop.time() - began < 1.5 + 6.0 + 4.0  # drain, destination, and a slow machine
+        assert loop.time() - began < BOUND_SECONDS
     for receipt in receipts:
         with pytest.raises(DeliveryError, match="stopped"):
             await receipt
@@ -266,7 +276,7 @@ async def test_a_generation_can_be_ended_in_every_state(
     generations = [Generation(settings(servers, topic, state)) for _ in range(2)]
     futures = await bring_to(generations, state, broker)
     for generation, graceful in zip(generations, [True, False], strict=True):
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(BOUND_SECONDS):
             await generation.end(graceful=graceful)
     for future in futures:
         await future  # its outcome, as the destination would look at it
