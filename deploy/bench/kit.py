@@ -76,7 +76,7 @@ def bench(settings: Settings, plan: Plan, directory: Path, folder: Path, out: Ou
     if servers.kind != "env":
         changes["security_protocol"] = "PLAINTEXT"
     place = Place(settings.model_copy(update=changes), out)
-    results = Results()
+    results = Results({"servers": servers.kind})
     try:
         signals.run(_measure(place, plan, results, out))
     finally:

@@ -11,6 +11,11 @@ from .words import number, table
 
 __all__ = ["markdown", "plot"]
 
+_SERVERS = {
+    "env": "configured servers",
+    "docker": "servers in containers",
+    "local": "servers as processes",
+}
 _WIDTH, _ROW, _LABEL, _BAR = 720, 34, 190, 400
 
 
@@ -19,7 +24,8 @@ def markdown(results: Results) -> str:
     machine = results.machine
     lines = [
         f"oddslog {machine.get('oddslog')}, Python {machine.get('python')}, PostgreSQL"
-        f" {machine.get('postgresql')}; {machine.get('system')}, load average at the start"
+        f" {machine.get('postgresql')} ({_SERVERS.get(machine.get('servers', ''))});"
+        f" {machine.get('system')}, load average at the start"
         f" {number(machine.get('load_average'))}. Loads of {number(machine.get('events'))} events,"
         f" {machine.get('rounds')} rounds, medians."
     ]

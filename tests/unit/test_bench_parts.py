@@ -38,7 +38,12 @@ def test_who_reads_for_long_before_the_first_commit_gains_nothing() -> None:
 
 def test_tables_targets_and_plot() -> None:
     """A table a section, with all its figures; the longest bar is the greatest rate."""
-    machine = {"system": "a machine", "load_average": [0.1, 0.2, 0.3], "events": 1200}
+    machine = {
+        "system": "a machine",
+        "servers": "local",
+        "load_average": [0.1, 0.2, 0.3],
+        "events": 1200,
+    }
     results = Results(machine)
     assert plot(results) is None
     assert "| at least 8 times one object a row (ORM) | - | not measured |" in markdown(results)
@@ -57,6 +62,9 @@ def test_tables_targets_and_plot() -> None:
     peer = {"rows_a_second": 20_000, "seconds_from_start": 9.0, "sink_to_it": 1.8, "version": "3"}
     results.sections["peers"] = {"market_rows": 9, "sink": pace, "quix": peer}
     lines = markdown(results).splitlines()
+    assert (
+        "(servers as processes); a machine, load average at the start 0.1 / 0.2 / 0.3" in lines[0]
+    )
     for line in (
         "| bare asyncpg COPY, rows/s | - | 40,000 |",
         "| sink / COPY, median of the rounds | 0.9 | 0.9 |",
