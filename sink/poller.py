@@ -134,7 +134,6 @@ class _Gathering:
     """A poll that grows: by partition, what was decoded so far."""
 
     records: dict[Partition, list[LogRecord]] = field(default_factory=dict)
-    last: dict[Partition, LastApplied] = field(default_factory=dict)
     starts: dict[Partition, int] = field(default_factory=dict)
     count: int = 0
     bytes: int = 0
@@ -305,11 +304,6 @@ class Poller:
             partition.next_offset = raw.offset + 1
             gathering.count += 1
             gathering.bytes += len(raw.value or b"") + len(raw.key or b"")
-        if taken:
-            last = taken[-1]
-            gathering.last[partition] = LastApplied(
-                partition.next_offset - 1, record_crc32(last.key, last.value)
-            )
 
     async def _finish(self, gathering: _Gathering) -> Poll | None:
         """The gathered parts, with positions that also pass over holes in the log."""
@@ -329,15 +323,19 @@ class Poller:
                 partition.next_offset = position
             if partition.next_offset == start:
                 continue
+            records = gathering.records.get(partition, [])
             part = PartitionPart(
-                partition.number,
-                start,
-                partition.next_offset,
-                gathering.records.get(partition, []),
-                gathering.last.get(partition),
+                partition.number, start, partition.next_offset, records, _last_applied(records)
             )
             parts.append((partition, part))
         return Poll(parts, gathering.count, gathering.bytes) if parts else None
+
+
+def _last_applied(records: Sequence[LogRecord]) -> LastApplied | None:
+    """What the ledger will remember of a part; of one without records nothing new."""
+    if not records or (offset := records[-1].offset) is None:
+        return None
+    return LastApplied(offset, record_crc32(records[-1].key, records[-1].value))
 
 
 def _check_last_applied(number: int, check: LastApplied, raw: Any) -> None:
