@@ -6,9 +6,11 @@ from collections.abc import Callable
 
 __all__ = ["Pacer"]
 
-# With one step of work (a snapshot of 170 markets and 50 KB raw takes 3 ms) on top,
-# a slice stays well under the 10 ms for which ingest may hold up the loop.
-SLICE_SECONDS = 0.002
+# Whoever waits in the loop waits for a turn of each of ours (encoding, compressing,
+# sending) twice: its timer runs out in one turn, and it is resumed in the next. With
+# one step of work (up to 1 ms) on top of each slice that stays under the 10 ms for
+# which ingest may hold up the loop.
+SLICE_SECONDS = 0.001
 
 
 class Pacer:

@@ -10,6 +10,7 @@ tests/integration/test_ingest_kafka.py ends one in each state).
 
 import asyncio
 import contextlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,9 +20,10 @@ from aiokafka.errors import KafkaConnectionError, MessageSizeTooLargeError
 from ..schemas.connection import KafkaConnection
 from ..schemas.kafka_access import why_unreachable
 from .fragments import Fragment
+from .pacing import Pacer
 from .say import say
 
-__all__ = ["Generation", "ProducerSettings", "close_client", "refused_as_too_large"]
+__all__ = ["Generation", "ProducerSettings", "close_client", "compress", "refused_as_too_large"]
 
 # A partition without leader for longer makes a gap in the sequence (guide 2.2b).
 REQUEST_TIMEOUT_MS = 120_000
@@ -160,9 +162,21 @@ class Generation:
             assert task is not None  # noqa: S101 - aiokafka runs it as one
             self._requests.add(task)
             task.add_done_callback(self._requests.discard)
+            await compress(batches.values(), Pacer())
             await send_request(node_id, batches)
 
         sender._send_produce_req = tracked  # noqa: SLF001
+
+
+async def compress(batches: Iterable[Any], pacer: Pacer) -> None:
+    """Compress aiokafka's batches one by one; it would do those of all partitions in one go.
+
+    They are out of its queue, and closed by this: nothing is added to them. Cancelled
+    on the way, all are among its pending ones, which the end of a generation fails.
+    """
+    for batch in batches:
+        batch.get_data_buffer()  # kept by the batch, also for a retry
+        await pacer.pause()
 
 
 def refused_as_too_large(error: BaseException | None) -> bool:
