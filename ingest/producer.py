@@ -4,13 +4,16 @@ An idempotent aiokafka producer that had one failed batch is refused by the brok
 for that partition for ever (aiokafka #1017), and in an outage it neither fails nor
 stops (#1101). So a producer is thrown away after any failure and a new one made.
 
+aiokafka compresses what it sends in the event loop, 2 to 8 ms a MiB. Here a thread has
+done it before: its compressor lets go of the interpreter's lock.
+
 Ending one that hangs takes private names of aiokafka 0.14 (the version is pinned;
 tests/integration/test_ingest_kafka.py ends one in each state).
 """
 
 import asyncio
 import contextlib
-from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,10 +23,9 @@ from aiokafka.errors import KafkaConnectionError, MessageSizeTooLargeError
 from ..schemas.connection import KafkaConnection
 from ..schemas.kafka_access import why_unreachable
 from .fragments import Fragment
-from .pacing import Pacer
 from .say import say
 
-__all__ = ["Generation", "ProducerSettings", "close_client", "compress", "refused_as_too_large"]
+__all__ = ["Generation", "ProducerSettings", "close_client", "refused_as_too_large"]
 
 # A partition without leader for longer makes a gap in the sequence (guide 2.2b).
 REQUEST_TIMEOUT_MS = 120_000
@@ -80,6 +82,8 @@ class Generation:
         # Produce requests under way: aiokafka waits for them when its sender is
         # cancelled, which takes REQUEST_TIMEOUT_MS where a broker hangs.
         self._requests: set[asyncio.Task[Any]] = set()
+        # Its own: the loop's threads may all be taken by the application.
+        self._compressor = ThreadPoolExecutor(1, thread_name_prefix="oddslog-compress")
         self._track_requests()
 
     async def start(self) -> None:
@@ -122,6 +126,12 @@ class Generation:
             graceful: all is acknowledged, so aiokafka's own way is tried first.
                 Otherwise what is not acknowledged is given up at once.
         """
+        try:
+            await self._end(graceful=graceful)
+        finally:
+            self._compressor.shutdown(wait=False)
+
+    async def _end(self, *, graceful: bool) -> None:
         producer = self._producer
         if graceful and await _bounded(producer.stop(), GRACEFUL_END_SECONDS):
             return
@@ -162,21 +172,18 @@ class Generation:
             assert task is not None  # noqa: S101 - aiokafka runs it as one
             self._requests.add(task)
             task.add_done_callback(self._requests.discard)
-            await compress(batches.values(), Pacer())
+            # Nothing is added to them any more, and the bytes are kept: `send_request`
+            # finds them, also when it sends them again.
+            loop = asyncio.get_running_loop()
+            await loop.run_in_executor(self._compressor, _compress, list(batches.values()))
             await send_request(node_id, batches)
 
         sender._send_produce_req = tracked  # noqa: SLF001
 
 
-async def compress(batches: Iterable[Any], pacer: Pacer) -> None:
-    """Compress aiokafka's batches one by one; it would do those of all partitions in one go.
-
-    They are out of its queue, and closed by this: nothing is added to them. Cancelled
-    on the way, all are among its pending ones, which the end of a generation fails.
-    """
+def _compress(batches: list[Any]) -> None:
     for batch in batches:
-        batch.get_data_buffer()  # kept by the batch, also for a retry
-        await pacer.pause()
+        batch.get_data_buffer()
 
 
 def refused_as_too_large(error: BaseException | None) -> bool:

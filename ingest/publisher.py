@@ -26,10 +26,11 @@ _TOPIC_PATIENCE_SECONDS = 3.0  # brokers learn a little late of a topic just mad
 STOP_SECONDS = 6.0
 # Between two looks for brokers that refuse connections, within one attempt.
 RECONNECT_SECONDS = 0.5
-# What may be on its way unacknowledged.
-WINDOW_BYTES = 1024 * 1024
-# What is compressed in one go, at 2 to 6 ms a MiB, where it is more than one record.
-MAX_BATCH_BYTES = 512 * 1024
+# What may be on its way unacknowledged: enough that the next part of it is encoded and
+# compressed while the brokers write this one.
+WINDOW_BYTES = 4 * 1024 * 1024
+# At most so much is compressed in one go, and kept once more while it is.
+MAX_BATCH_BYTES = 1024 * 1024
 
 
 class Parcel(Protocol):

@@ -1,9 +1,12 @@
 """The Kafka destination on a real broker: what is refused, and what is in the topic."""
 
 import asyncio
+import threading
 import zlib
 from collections.abc import Awaitable, Callable
+from typing import Any
 
+import cramjam
 import pytest
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
@@ -54,9 +57,17 @@ def make_topic(kafka: KafkaConnection, new_name: str) -> MakeTopic:
 
 
 async def test_every_acknowledged_fragment_is_in_the_topic_once(
-    kafka: KafkaConnection, topic: str
+    kafka: KafkaConnection, topic: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With the key, headers and checksum that tools and sink rely on."""
+    """With the key, headers and checksum that tools and sink rely on; the loop compresses none."""
+    compress = cramjam.zstd.compress
+    threads: set[threading.Thread] = set()
+
+    def noted(*args: Any, **options: Any) -> Any:
+        threads.add(threading.current_thread())
+        return compress(*args, **options)
+
+    monkeypatch.setattr(cramjam.zstd, "compress", noted)
     async with queue_to(KafkaDestination(kafka, topic=topic)) as queue:
         receipts = [
             await queue.enqueue(
@@ -66,6 +77,8 @@ async def test_every_acknowledged_fragment_is_in_the_topic_once(
         ]
         for receipt in receipts:
             await receipt
+    assert threads
+    assert threading.current_thread() not in threads
     records = await read_topic(kafka.bootstrap_servers, topic)
     assert event_ids(records) == sorted(list(range(1, 31)) * 5)
     for record in records:
@@ -201,8 +214,12 @@ async def test_a_topic_deleted_under_a_running_queue_fails_its_batches(
 async def test_nothing_is_left_running_behind_a_stopped_queue(
     kafka: KafkaConnection, topic: str
 ) -> None:
-    """No task of ours or of aiokafka's."""
-    before = asyncio.all_tasks()
+    """No task of ours or of aiokafka's, and no thread."""
+    before, threads = asyncio.all_tasks(), set(threading.enumerate())
     async with queue_to(KafkaDestination(kafka, topic=topic)) as queue:
         await (await queue.enqueue(small()))
     assert asyncio.all_tasks() == before
+    for left in set(threading.enumerate()) - threads:
+        if left.name.startswith("oddslog"):
+            left.join(10)  # it has been told to end
+            assert not left.is_alive()

@@ -10,12 +10,9 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from aiokafka.producer.message_accumulator import BatchBuilder, MessageBatch
-from aiokafka.structs import TopicPartition
 
 from oddslog.ingest.fragments import EncodedBatch, encode_batch
 from oddslog.ingest.pacing import Pacer
-from oddslog.ingest.producer import compress
 from oddslog.schemas.codec import decode
 from oddslog.schemas.records import SnapshotKey, SnapshotWriteData, WriteBatch
 from tests.unit.test_ingest_builders import (
@@ -182,30 +179,6 @@ async def test_others_run_while_a_batch_is_encoded() -> None:
     assert seen == [0]
     await pacer.pause()
     assert seen == [0, 1]
-    await task
-
-
-async def test_others_run_between_the_batches_of_a_request() -> None:
-    """Those of all partitions in one go would hold up the loop; each is made once."""
-    batches = [
-        MessageBatch(TopicPartition("odds", number), BatchBuilder(10_000, 4), 1, 0)
-        for number in range(3)
-    ]
-    for one in batches:
-        one.append(b"key", b"value" * 100, None)
-    closed: list[int] = []
-    ticks: Iterator[float] = iter(range(100))
-
-    async def other() -> None:
-        while len(closed) < len(batches):
-            closed.append(sum(one._builder.closed() for one in batches))
-            await asyncio.sleep(0)
-
-    task = asyncio.create_task(other())
-    await compress(batches, Pacer(1.0, lambda: next(ticks)))
-    assert closed == [1, 2, 3]
-    assert all(len(one.get_data_buffer()) < 500 for one in batches)
-    assert one.get_data_buffer() is one.get_data_buffer()
     await task
 
 

@@ -152,7 +152,7 @@ async def test_a_cancelled_attempt_ends_the_generation(broker: Broker) -> None:
 async def test_what_is_on_its_way_is_bounded_in_bytes(
     broker: Broker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Aiokafka compresses it in one go: this keeps the loop free."""
+    """Aiokafka keeps it once more, and once compressed."""
     destination = KafkaDestination("localhost:9092")
     delivery = await destination.prepare(TEN_EVENTS)
     size = len(delivery.fragments[0].value)  # type: ignore[attr-defined]
