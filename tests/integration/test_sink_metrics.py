@@ -95,6 +95,15 @@ def lag(samples: Mapping[str, float], what: str = "records") -> list[float]:
     return [v for name, v in samples.items() if name.startswith(f"oddslog_sink_lag_{what}{{")]
 
 
+async def until_level(address: str, partitions: int) -> None:
+    """Wait until so many partitions have no lag."""
+
+    async def level() -> bool:
+        return lag(await scrape(address)) == [0] * partitions
+
+    await until(level, "the sink to be level with the log")
+
+
 async def test_a_scrape_says_what_was_written(
     kafka: KafkaConnection, topic: str, engine: AsyncEngine
 ) -> None:
@@ -106,6 +115,9 @@ async def test_a_scrape_says_what_was_written(
         await produce(kafka, topic, values, partition=1)
         await until_ledger(engine, 62)
         await until_sample(address, "oddslog_sink_dead_letters{status=dead}", 2)
+        # Others see a commit before the sink has counted it.
+        await until_sample(address, "oddslog_sink_records_total", 62)
+        await until_level(address, 3)
         reply = await ask(address, "/metrics")
         for metric in SINK_METRICS:
             assert f"# TYPE {metric.name} {metric.kind}" in reply.text
