@@ -201,6 +201,7 @@ async def test_a_zombie_is_ended_although_another_waits_for_it_first(
         engine.connect() as second,
     ):
         await zombie.exec_driver_sql(keep)
+        await first.exec_driver_sql("SET lock_timeout = 0")  # it waits however long this takes
         in_front = asyncio.create_task(first.exec_driver_sql(keep))
         await until(lambda: one(engine, "SELECT count(*) FROM pg_locks WHERE NOT granted"), "one")
         async with waits.around(second):
