@@ -241,7 +241,7 @@ class Faults:
             if not await _comes(stands, lambda: False):
                 return None
             self._progress.faults[Fault.SINK_FROZEN_LONG.value] += 1
-            return await _comes(over, lambda: False)
+            return await _comes(over, lambda: False, most_looks=3 * _MOST_LOOKS)
 
     # The network.
 
@@ -367,9 +367,11 @@ async def _standing_still(seat: Seat, marker: bytes) -> AsyncIterator[Callable[[
         seat.member.thaw(frozen)
 
 
-async def _comes(what: Callable[[], bool], give_up: Callable[[], bool]) -> bool:
-    """Whether it comes within a minute, and before there is a reason to give up."""
-    for _ in range(_MOST_LOOKS):
+async def _comes(
+    what: Callable[[], bool], give_up: Callable[[], bool], *, most_looks: int = _MOST_LOOKS
+) -> bool:
+    """Whether it comes in so many looks (a minute), and before there is a reason to give up."""
+    for _ in range(most_looks):
         if what() or give_up():
             break
         await asyncio.sleep(_LOOK_SECONDS)

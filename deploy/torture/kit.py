@@ -260,7 +260,7 @@ class _Kit:
         ended = await faults.freeze_until(cast.sinks[number], lambda: cast.fenced > fenced)
         if ended is False:
             self._progress.find(
-                f"sink-{number} stood still in mid-transaction for a minute, and no other sink"
+                f"sink-{number} stood still in mid-transaction for minutes, and no other sink"
                 " ended its backend"
             )
 
