@@ -28,7 +28,7 @@ STOP_SECONDS = 6.0
 RECONNECT_SECONDS = 0.5
 # What may be on its way unacknowledged: enough that the next part of it is encoded and
 # compressed while the brokers write this one.
-WINDOW_BYTES = 4 * 1024 * 1024
+WINDOW_BYTES = 2 * 1024 * 1024
 # At most so much is compressed in one go, and kept once more while it is.
 MAX_BATCH_BYTES = 1024 * 1024
 
