@@ -6,6 +6,7 @@ look while the queue runs.
 
 # ruff: noqa: S608 - put together from constants of this module alone
 
+import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -169,6 +170,7 @@ def connect(path: Path) -> sqlite3.Connection:
 
     Raises:
         sqlite3.Error: as `spool_errors` tells apart.
+        DamagedError: its head forbids to write, and its file does not.
         ConfigurationError: the database is of another format.
     """
     connection = sqlite3.connect(path, isolation_level=None, timeout=5.0)
@@ -180,6 +182,7 @@ def connect(path: Path) -> sqlite3.Connection:
         # macOS: an fsync alone leaves the bytes in the disk's own cache.
         connection.execute("PRAGMA fullfsync = ON")
         _check_format(connection, path, make=True)
+        _check_writable(connection, path)
     except BaseException:
         connection.close()
         raise
@@ -263,6 +266,17 @@ def _check_format(connection: sqlite3.Connection, path: Path, *, make: bool) -> 
             f"{path} is a spool of format {version}, and this version of oddslog reads"
             f" format {_FORMAT}; drain it with the version that wrote it"
         )
+
+
+def _check_writable(connection: sqlite3.Connection, path: Path) -> None:
+    """A bit of the file's head can tell SQLite never to write; only a write shows it."""
+    try:
+        connection.execute("DELETE FROM fragments WHERE false")  # BEGIN IMMEDIATE would not
+    except sqlite3.OperationalError as error:
+        if error.sqlite_errorcode != sqlite3.SQLITE_READONLY:
+            raise
+        if os.access(path, os.W_OK):  # else the first write tells, as ever
+            raise DamagedError("its head says that it may only be read") from error
 
 
 def _text(data: bytes) -> str:

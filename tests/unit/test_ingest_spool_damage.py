@@ -8,7 +8,7 @@ import sqlite3
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from oddslog.ingest.spool_errors import SpoolError
@@ -91,6 +91,7 @@ DAMAGE = st.lists(st.integers(0, 2**31), min_size=1, max_size=6)
 
 @settings(max_examples=60, deadline=None)
 @given(places=DAMAGE, mask=st.integers(1, 255))
+@example(places=[18], mask=1)  # the head says: never write
 def test_flipped_bytes_in_the_database(
     closed: Path, tmp_path_factory: pytest.TempPathFactory, places: list[int], mask: int
 ) -> None:
