@@ -5,6 +5,7 @@ make a topic that it does not know.
 """
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import (
     InvalidReplicationFactorError,
     KafkaError,
+    NodeNotReadyError,
     NoError,
     TopicAlreadyExistsError,
     for_code,
@@ -56,6 +58,7 @@ TOPIC_CONFIGS = {
 _REQUEST_TIMEOUT_MS = 10_000
 _CONTROLLER_PAUSE_SECONDS = 0.1
 _UNKNOWN_TOPIC = 3
+_NO_BROKER_COUNTS = (InvalidReplicationFactorError, NodeNotReadyError)
 
 
 @dataclass(frozen=True)
@@ -114,6 +117,8 @@ async def create_topic(
     try:
         await await_controller(client)
         refused = await _ask_for(client, topic, partitions)
+        if isinstance(refused, NodeNotReadyError):
+            raise refused
         if refused is not None:
             raise access_denied(refused, connection) or ConfigurationError(
                 f"topic {topic} was not made: {type(refused).__name__}"
@@ -181,16 +186,22 @@ async def _ask_for(client: Any, topic: str, partitions: int) -> KafkaError | Non
     """Ask for a topic, as often as the brokers are not ready for it; the error of a refusal."""
     deadline = time.monotonic() + _REQUEST_TIMEOUT_MS / 1000
     while True:
-        brokers = len((await client.describe_cluster())["brokers"])
-        # Does not raise: the error is in the answer.
-        answer = await client.create_topics([_new_topic(topic, partitions, brokers)])
-        error = for_code(answer.topic_errors[0][1])()
-        if isinstance(error, NoError | TopicAlreadyExistsError):
-            return None
+        error = await _asked(client, topic, partitions)
         # A broker that was frozen, or has just started, counts as none until its next heartbeat.
-        if not isinstance(error, InvalidReplicationFactorError) or time.monotonic() > deadline:
+        if not isinstance(error, _NO_BROKER_COUNTS) or time.monotonic() > deadline:
             return error
         await asyncio.sleep(_CONTROLLER_PAUSE_SECONDS)
+
+
+async def _asked(client: Any, topic: str, partitions: int) -> KafkaError | None:
+    try:
+        brokers = len((await client.describe_cluster())["brokers"])
+        # Does not raise for a refusal: the error is in the answer.
+        answer = await client.create_topics([_new_topic(topic, partitions, brokers)])
+    except NodeNotReadyError as error:
+        return error
+    refused = for_code(answer.topic_errors[0][1])()
+    return None if isinstance(refused, NoError | TopicAlreadyExistsError) else refused
 
 
 def _new_topic(topic: str, partitions: int, brokers: int) -> NewTopic:
@@ -204,7 +215,10 @@ def _new_topic(topic: str, partitions: int, brokers: int) -> NewTopic:
 async def _await_topic(client: Any, topic: str) -> None:
     """Wait until a topic is told of: brokers learn of a new one a little after its making."""
     async with asyncio.timeout(_REQUEST_TIMEOUT_MS / 1000):
-        while topic not in await client.list_topics():  # noqa: ASYNC110 - Kafka has no event for it
+        while True:
+            with contextlib.suppress(NodeNotReadyError):
+                if topic in await client.list_topics():
+                    return
             await asyncio.sleep(_CONTROLLER_PAUSE_SECONDS)
 
 
