@@ -174,11 +174,20 @@ class Generation:
             task.add_done_callback(self._requests.discard)
             # Nothing is added to them any more, and the bytes are kept: `send_request`
             # finds them, also when it sends them again.
-            loop = asyncio.get_running_loop()
-            await loop.run_in_executor(self._compressor, _compress, list(batches.values()))
+            await self._compressed(list(batches.values()))
             await send_request(node_id, batches)
 
         sender._send_produce_req = tracked  # noqa: SLF001
+
+    async def _compressed(self, batches: list[Any]) -> None:
+        loop = asyncio.get_running_loop()
+        try:
+            compressing = loop.run_in_executor(self._compressor, _compress, batches)
+        except RuntimeError:
+            # No thread is to be had: the main thread has ended and our loop runs in
+            # another, or the process may have no more. aiokafka compresses in the loop.
+            return
+        await compressing
 
 
 def _compress(batches: list[Any]) -> None:

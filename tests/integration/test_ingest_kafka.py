@@ -1,6 +1,7 @@
 """The Kafka destination on a real broker: what is refused, and what is in the topic."""
 
 import asyncio
+import concurrent.futures.thread
 import threading
 import zlib
 from collections.abc import Awaitable, Callable
@@ -89,6 +90,17 @@ async def test_every_acknowledged_fragment_is_in_the_topic_once(
         assert record.headers["oddslog-batch"] == str(writes.batch_id).encode()
         number = f"{writes.fragment_index + 1}/{writes.fragment_count}"
         assert record.headers["oddslog-fragment"] == number.encode()
+
+
+async def test_batches_are_delivered_where_no_thread_is_to_be_had(
+    kafka: KafkaConnection, topic: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A loop in a thread outlives the main one: executors refuse from then on."""
+    async with queue_to(KafkaDestination(kafka, topic=topic)) as queue:
+        await (await queue.enqueue(small(1)))
+        monkeypatch.setattr(concurrent.futures.thread, "_shutdown", True)  # as the exit does
+        await (await queue.enqueue(small(2)))
+    assert event_ids(await read_topic(kafka.bootstrap_servers, topic)) == [2, 3]
 
 
 async def test_a_record_above_the_limit_never_reaches_the_broker(
